@@ -1,0 +1,104 @@
+//! Quotes with nested lists and text, from a venue to a desk and trades back: Cap'n Proto messages built and
+//! read in shared memory. One command runs both processes:
+//!
+//! ```sh
+//! cargo run --features schemas --example capnp_quotes
+//! ```
+//!
+//! The schema is `schema/quotes.capnp`. Your own crate gets its Rust from `capnpc` as usual.
+
+#![allow(clippy::unwrap_used, reason = "generated code")]
+
+// In your crate: `capnp::generated_code!(mod quotes_capnp);` likewise, with your own build script.
+capnp::generated_code!(mod quotes_capnp);
+
+use std::error::Error;
+use std::process::Command;
+use std::time::Duration;
+
+use capnproto_shm_transport::{CapnpChannel, Config, RecvError};
+use quotes_capnp::{book, quotes};
+
+const ROUNDS: u64 = 5;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    match std::env::args().nth(1) {
+        None => venue(),
+        Some(name) => desk(&name),
+    }
+}
+
+/// Side A: quotes go out, the best book comes back.
+fn venue() -> Result<(), Box<dyn Error>> {
+    let name = format!("capnp-quotes-{}", std::process::id());
+    let config = Config::new().slot_size(2048).slot_count(64).message_tag("quotes/1");
+    let mut channel = CapnpChannel::<quotes::Owned, book::Owned>::create(&name, &config)?;
+    let mut desk = Command::new(std::env::current_exe()?).arg(&name).spawn()?;
+
+    for round in 0..ROUNDS {
+        // Built where the desk will read it: nothing is serialized or copied.
+        let mut message = channel.reserve()?;
+        let mut quotes = message.init_root();
+        quotes.set_venue("XLON");
+        quotes.set_time(round);
+        let mut books = quotes.init_books(3);
+        for (at, symbol) in (0..).zip(["VOD", "BARC", "HSBA"]) {
+            let mut book = books.reborrow().get(at);
+            book.set_symbol(symbol);
+            let middle = 100.0 + 50.0 * f64::from(at) + round as f64;
+            let spread = 0.25 * f64::from((at + round as u32) % 3 + 1);
+            let mut bids = book.reborrow().init_bids(4);
+            for level in 0..4 {
+                let mut bid = bids.reborrow().get(level);
+                bid.set_price(middle - spread * f64::from(level + 1));
+                bid.set_size(100 * (level + 1));
+            }
+            let mut ask = book.init_asks(1).get(0);
+            ask.set_price(middle + spread);
+            ask.set_size(500);
+        }
+        message.commit()?;
+
+        let answer = channel.recv_timeout(Duration::from_secs(10))?;
+        let book = answer.get()?;
+        println!("venue: the desk takes {} in round {round}", book.get_symbol()?.to_str()?);
+    }
+    let stats = channel.stats();
+    println!("venue: {} messages out, {} back, then closed", stats.tx.messages, stats.rx.messages);
+    drop(channel);
+    desk.wait()?;
+    Ok(())
+}
+
+/// Side B: looks at each message in the slot it arrived in, and answers with the book of the smallest spread.
+fn desk(name: &str) -> Result<(), Box<dyn Error>> {
+    let config = Config::new().message_tag("quotes/1");
+    let wait = Duration::from_secs(10);
+    let mut channel = CapnpChannel::<book::Owned, quotes::Owned>::open_with(name, wait, &config)?;
+    let (sender, receiver) = channel.halves();
+    loop {
+        let message = match receiver.recv() {
+            Ok(message) => message,
+            Err(RecvError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let quotes = message.get()?;
+        let mut best: Option<(f64, book::Reader<'_>)> = None;
+        for book in quotes.get_books()? {
+            let spread = book.get_asks()?.get(0).get_price() - book.get_bids()?.get(0).get_price();
+            println!(
+                "desk:  {} {:4} bid {:.2} ask {:.2}",
+                quotes.get_venue()?.to_str()?,
+                book.get_symbol()?.to_str()?,
+                book.get_bids()?.get(0).get_price(),
+                book.get_asks()?.get(0).get_price(),
+            );
+            if best.is_none_or(|(least, _)| spread < least) {
+                best = Some((spread, book));
+            }
+        }
+        if let Some((_, book)) = best {
+            sender.send_reader(book)?;
+        }
+    }
+}

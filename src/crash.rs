@@ -1,0 +1,59 @@
+//! Death at every step, for tests: with the feature `crash-points` each named step of each operation counts
+//! itself, and the process kills itself without warning at the one it was armed for. Without the feature the
+//! steps are nothing.
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    /// Steps left to live; 0 is for ever.
+    static LEFT: AtomicU64 = AtomicU64::new(0);
+    static RECORDING: AtomicBool = AtomicBool::new(false);
+    static SEEN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+    pub(crate) fn step(name: &'static str) {
+        if RECORDING.load(Ordering::Relaxed) {
+            SEEN.lock().unwrap_or_else(|e| e.into_inner()).push(name);
+        }
+        if LEFT.load(Ordering::Relaxed) != 0 && LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+            kill();
+        }
+    }
+
+    #[cfg(unix)]
+    fn kill() {
+        use rustix::process::{Signal, getpid, kill_process};
+        let _ = kill_process(getpid(), Signal::KILL);
+        // The signal is on its way; no step follows this one.
+        loop {
+            std::thread::park();
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn kill() {
+        std::process::abort();
+    }
+
+    /// Dies at the `step`-th step from now on, counted from 1. 0 disarms.
+    pub fn arm(step: u64) {
+        LEFT.store(step, Ordering::Relaxed);
+    }
+
+    /// The names of the steps passed since the last call; the first call only begins to record.
+    pub fn seen() -> Vec<&'static str> {
+        RECORDING.store(true, Ordering::Relaxed);
+        std::mem::take(&mut *SEEN.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+#[cfg(feature = "crash-points")]
+pub(crate) use armed::step;
+#[cfg(feature = "crash-points")]
+pub use armed::{arm, seen};
+
+/// A named step.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(crate) fn step(_name: &'static str) {}

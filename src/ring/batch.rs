@@ -1,0 +1,62 @@
+//! Messages that become visible together.
+
+use super::producer::Producer;
+use super::slot::WriteSlot;
+use crate::error::SendError;
+
+/// Gathers commits and makes them visible at once: one publication, at most one wake.
+///
+/// Dropping a batch publishes what was committed, like [`publish`](Self::publish). A forgotten batch is
+/// published together with the next message.
+#[derive(Debug)]
+#[must_use = "a batch publishes when it is dropped"]
+pub struct Batch<'a> {
+    producer: &'a mut Producer,
+    /// Messages ever committed, when the batch began.
+    before: u64,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(producer: &'a mut Producer) -> Self {
+        let before = producer.messages();
+        Self { producer, before }
+    }
+
+    /// Reserves the next slot. Its `commit` counts as gathered.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if every slot is taken, by this batch among others: publish it, and the peer can
+    /// make room. [`SendError::Closed`], [`PeerDead`](SendError::PeerDead),
+    /// [`Superseded`](SendError::Superseded), [`Corrupt`](SendError::Corrupt) as for
+    /// [`Producer::try_reserve`].
+    #[inline]
+    pub fn try_reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
+        self.producer.reserve_gathered()
+    }
+
+    /// Copies one message into the next slot.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_reserve`](Self::try_reserve), and [`SendError::TooLarge`] for more than a slot holds.
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.producer.fits_slot(message.len())?;
+        let mut slot = self.producer.reserve_gathered()?;
+        slot[..message.len()].copy_from_slice(message);
+        slot.commit(message.len());
+        Ok(())
+    }
+
+    /// Makes everything gathered visible and returns how many messages that was.
+    pub fn publish(self) -> usize {
+        (self.producer.messages() - self.before) as usize
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.producer.publish();
+    }
+}

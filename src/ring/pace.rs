@@ -1,0 +1,89 @@
+//! How long to leave the other side's index alone once everything known is used up.
+//!
+//! Each look drags the other side's line away from it. In a stream that costs more than it brings: whoever
+//! waits a moment finds a batch, and both sides run faster. In a ping-pong the same moment is pure latency.
+//! So the pause follows what the last looks brought: it grows while there is something at nearly every look
+//! but little at once, and is gone as soon as a wait is a real one.
+
+use crate::sync::spin_loop;
+
+/// Longest pause, in `spin_loop`s.
+const LONGEST: u32 = 24;
+/// A look that brings this many slots paid for itself.
+const PLENTY: u64 = 64;
+/// More fruitless looks than this, and it was a wait.
+const WAITED: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    pauses: u32,
+    /// Fruitless looks since the last fruitful one.
+    dry: u32,
+}
+
+impl Pace {
+    /// Before a look.
+    #[inline]
+    pub(super) fn pause(&self) {
+        if self.dry == 0 {
+            for _ in 0..self.pauses {
+                spin_loop();
+            }
+        }
+    }
+
+    /// After a look that brought so many slots.
+    #[inline]
+    pub(super) fn looked(&mut self, slots: u64) {
+        if slots == 0 {
+            self.dry = self.dry.saturating_add(1);
+            return;
+        }
+        self.pauses = if self.dry > WAITED {
+            0
+        } else if slots >= PLENTY {
+            self.pauses / 2
+        } else {
+            (self.pauses * 2 + 2).min(LONGEST)
+        };
+        self.dry = 0;
+    }
+
+    /// Whether the last look was the first fruitless one in a row.
+    pub(super) fn just_dry(&self) -> bool {
+        self.dry == 1
+    }
+
+    /// After a wait.
+    #[inline]
+    pub(super) fn waited(&mut self, looks: u32) {
+        self.dry = self.dry.saturating_add(looks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(looks: &[u64]) -> u32 {
+        let mut pace = Pace::default();
+        looks.iter().for_each(|&slots| pace.looked(slots));
+        pace.pauses
+    }
+
+    #[test]
+    fn a_ping_pong_never_pauses() {
+        assert_eq!(after(&[0, 0, 0, 0, 1, 0, 0, 0, 0, 1]), 0);
+    }
+
+    #[test]
+    fn a_trickle_at_every_look_pauses_up_to_the_longest() {
+        assert_eq!(after(&[1, 1, 0, 2, 1, 3, 1, 1]), LONGEST);
+    }
+
+    #[test]
+    fn a_wait_ends_the_pausing_and_plenty_shortens_it() {
+        assert_eq!(after(&[1, 1, 1, 0, 0, 0, 0, 1]), 0);
+        assert_eq!(after(&[1, 1, 1, 100]), 7);
+    }
+}

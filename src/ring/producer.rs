@@ -1,0 +1,296 @@
+//! The sending half of one side.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::batch::Batch;
+use super::pace::Pace;
+use super::slot::WriteSlot;
+use super::view::{Half, View};
+use super::{Patience, SKIP};
+use crate::crash::step;
+use crate::error::{Lie, SendError};
+use crate::poll::{Fence, PollControl, Rhythm};
+use crate::segment::{End, Lease, Side};
+
+/// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
+///
+/// Dropping it closes this direction in order: the peer receives what was committed, then
+/// [`RecvError::Closed`](crate::RecvError::Closed).
+#[derive(Debug)]
+pub struct Producer {
+    pub(super) view: View,
+    /// Next sequence to reserve. What lies between the published tail and this was gathered by a batch.
+    pub(super) tail: u64,
+    /// First sequence that is not known to be free.
+    pub(super) limit: u64,
+    bytes: u64,
+    messages: u64,
+    pub(super) fence: Fence,
+    pub(super) fault: Option<Lie>,
+    pub(super) rhythm: Rhythm,
+    pub(super) pace: Pace,
+}
+
+impl Producer {
+    pub(crate) fn new(lease: Arc<Lease>) -> Self {
+        let view = View::new(lease, Half::Producer);
+        let fence = view.fence(Fence::Full);
+        let limit = view.slot_count();
+        Self {
+            view,
+            tail: 0,
+            limit,
+            bytes: 0,
+            messages: 0,
+            fence,
+            fault: None,
+            rhythm: Rhythm::default(),
+            pace: Pace::default(),
+        }
+    }
+
+    /// Reserves the next slot without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if every slot is taken. [`SendError::Closed`], [`SendError::PeerDead`] or
+    /// [`SendError::Superseded`] once the peer is known to be gone: a death is found out at the latest
+    /// when the ring is full, or when this side's receiving half learns of it. [`SendError::Corrupt`] if
+    /// the peer put something impossible into shared memory.
+    #[inline]
+    pub fn try_reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(Patience::None)?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    /// Reserves the next slot, waiting as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_reserve`](Self::try_reserve), but never [`SendError::Full`].
+    #[inline]
+    pub fn reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(Patience::Endless)?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    /// Reserves the next slot, waiting at most `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_reserve`](Self::try_reserve), but [`SendError::Timeout`] instead of [`SendError::Full`].
+    #[inline]
+    pub fn reserve_timeout(&mut self, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(Patience::AtMost(wait))?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    /// Reserves adjacent slots for one message of up to `bytes` bytes, without waiting.
+    ///
+    /// A span never wraps: what is left of the lap is skipped. A span of more than half the ring may thus find
+    /// no room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size), else as
+    /// [`try_reserve`](Self::try_reserve).
+    pub fn try_reserve_span(&mut self, bytes: usize) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room_for_span(bytes, Patience::None)?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    /// Reserves adjacent slots for one message of up to `bytes` bytes, waiting as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_reserve_span`](Self::try_reserve_span), but never [`SendError::Full`].
+    pub fn reserve_span(&mut self, bytes: usize) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room_for_span(bytes, Patience::Endless)?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    /// Reserves adjacent slots for one message of up to `bytes` bytes, waiting at most `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_reserve_span`](Self::try_reserve_span), but [`SendError::Timeout`] instead of
+    /// [`SendError::Full`].
+    pub fn reserve_span_timeout(&mut self, bytes: usize, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room_for_span(bytes, Patience::AtMost(wait))?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    /// Copies one message into the next slot, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes, else as
+    /// [`try_reserve`](Self::try_reserve).
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::None)
+    }
+
+    /// Copies one message into the next slot, waiting for one as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send), but never [`SendError::Full`].
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::Endless)
+    }
+
+    /// Copies one message into the next slot, waiting for one at most `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send), but [`SendError::Timeout`] instead of [`SendError::Full`].
+    #[inline]
+    pub fn send_timeout(&mut self, message: &[u8], wait: Duration) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::AtMost(wait))
+    }
+
+    /// Begins to gather messages that become visible together.
+    ///
+    /// ```
+    /// # use capnproto_shm_transport::{Config, Transport};
+    /// # let name = format!("doc-batch-{}", std::process::id());
+    /// # let mut a = Transport::create(&name, &Config::new())?;
+    /// let mut batch = a.batch();
+    /// batch.try_send(b"one")?;
+    /// batch.try_send(b"two")?;
+    /// assert_eq!(batch.publish(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch::new(self)
+    }
+
+    /// Which side of the channel this is.
+    pub fn side(&self) -> Side {
+        self.view.link().side
+    }
+
+    /// Payload bytes of a slot.
+    pub fn slot_size(&self) -> usize {
+        self.view.geometry().slot_size
+    }
+
+    /// Slots of this direction.
+    pub fn slot_count(&self) -> usize {
+        self.view.geometry().slot_count
+    }
+
+    /// Largest message in bytes, as a span: `slot_size * slot_count`.
+    pub fn max_message_size(&self) -> usize {
+        self.view.geometry().max_message_size()
+    }
+
+    /// A handle on both sides' poll modes.
+    pub fn poll_control(&self) -> PollControl {
+        PollControl::new(Arc::clone(self.view.link()))
+    }
+
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        self.view.lease()
+    }
+
+    #[inline(always)]
+    fn send_patiently(&mut self, message: &[u8], patience: Patience) -> Result<(), SendError> {
+        self.fits_slot(message.len())?;
+        let room = self.room(patience)?;
+        let mut slot = WriteSlot::new(self, room, true);
+        slot[..message.len()].copy_from_slice(message);
+        slot.commit(message.len());
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn fits_slot(&self, needed: usize) -> Result<(), SendError> {
+        let capacity = self.view.geometry().slot_size;
+        if needed <= capacity { Ok(()) } else { Err(SendError::TooLarge { needed, capacity }) }
+    }
+
+    #[inline]
+    pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(Patience::None)?;
+        Ok(WriteSlot::new(self, room, false))
+    }
+
+    /// Messages ever committed.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Marks the rest of the lap as empty.
+    pub(super) fn skip(&mut self, slots: u64) {
+        step("span: skip");
+        self.set_length(self.tail, SKIP);
+        self.tail += slots;
+    }
+
+    /// Writes a length unless it stands there already: see the module's note.
+    #[inline(always)]
+    fn set_length(&self, sequence: u64, length: u32) {
+        let word = self.view.length(sequence);
+        if word.load(Ordering::Relaxed) != length {
+            word.store(length, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes `len` bytes from `start` on as the next message.
+    #[inline(always)]
+    pub(super) fn commit(&mut self, start: u64, len: usize, publish: bool) {
+        if len <= self.view.stride() && start == self.tail {
+            self.take(len, 1);
+        } else {
+            self.commit_span(start, len);
+        }
+        if publish {
+            self.publish();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn commit_span(&mut self, start: u64, len: usize) {
+        let skipped = start - self.tail;
+        if skipped > 0 {
+            self.skip(skipped);
+        }
+        let slots = self.view.geometry().slots_for(len) as u64;
+        self.take(len, slots);
+    }
+
+    #[inline(always)]
+    fn take(&mut self, len: usize, slots: u64) {
+        step("commit: before length");
+        self.set_length(self.tail, len as u32);
+        step("commit: after length");
+        self.tail += slots;
+        self.messages += 1;
+        self.bytes += len as u64;
+    }
+
+    /// Makes everything committed visible.
+    #[inline(always)]
+    pub(super) fn publish(&mut self) {
+        let words = self.view.words();
+        words.producer.bytes.store(self.bytes, Ordering::Relaxed);
+        words.producer.messages.store(self.messages, Ordering::Relaxed);
+        words.publish(self.tail, self.fence);
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let words = self.view.words();
+        step("close: sending end");
+        words.producer_notice.finish(End::Closed);
+        step("close: sending end said");
+        words.consumer_notice.wake(Fence::Full);
+    }
+}

@@ -1,0 +1,158 @@
+//! Finding room: free slots for the producer, now or by waiting.
+
+use std::sync::atomic::Ordering;
+
+use super::Patience;
+use super::producer::Producer;
+use crate::crash::step;
+use crate::error::{Lie, SendError};
+use crate::poll::{Outcome, deadline_after, wait};
+use crate::segment::{End, bump};
+
+/// Free bytes from a slot on, within the mapping and the producer's alone until it commits: only
+/// [`Producer::room`] and [`Producer::room_for_span`] make one.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    start: u64,
+    capacity: usize,
+}
+
+impl Room {
+    #[inline(always)]
+    pub(super) fn start(self) -> u64 {
+        self.start
+    }
+
+    #[inline(always)]
+    pub(super) fn capacity(self) -> usize {
+        self.capacity
+    }
+}
+
+impl Producer {
+    /// One free slot.
+    #[inline(always)]
+    pub(super) fn room(&mut self, patience: Patience) -> Result<Room, SendError> {
+        let open = self.view.words().consumer_notice.end.load(Ordering::Relaxed) == End::Open as u32;
+        if self.tail == self.limit || !open {
+            self.make_room(1, patience)?;
+        }
+        step("reserve");
+        Ok(Room { start: self.tail, capacity: self.view.geometry().slot_size })
+    }
+
+    /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the
+    /// message where both fit the ring, else beforehand.
+    pub(super) fn room_for_span(&mut self, bytes: usize, patience: Patience) -> Result<Room, SendError> {
+        let capacity = self.max_message_size();
+        if bytes > capacity {
+            return Err(SendError::TooLarge { needed: bytes, capacity });
+        }
+        let slots = self.view.geometry().slots_for(bytes) as u64;
+        let to_end = self.view.to_end(self.tail);
+        if slots <= to_end {
+            self.make_room(slots, patience)?;
+            return Ok(Room { start: self.tail, capacity: bytes });
+        }
+        if to_end + slots <= self.view.slot_count() {
+            self.make_room(to_end + slots, patience)?;
+            return Ok(Room { start: self.tail + to_end, capacity: bytes });
+        }
+        self.make_room(to_end, patience)?;
+        self.skip(to_end);
+        self.publish();
+        self.make_room(slots, patience)?;
+        step("span: skipped beforehand");
+        Ok(Room { start: self.tail, capacity: bytes })
+    }
+
+    /// Looks how far the consumer is; whether `slots` are free now.
+    fn look(&mut self, slots: u64) -> Result<bool, SendError> {
+        if let Some(lie) = self.fault {
+            return Err(SendError::Corrupt(lie));
+        }
+        let count = self.view.slot_count();
+        let taken = self.view.words().taken(self.tail, count).map_err(|lie| self.poison(lie))?;
+        self.pace.looked(if count - taken >= slots { count - taken } else { 0 });
+        self.limit = self.tail + (count - taken);
+        self.fence = self.view.fence(self.fence);
+        Ok(count - taken >= slots)
+    }
+
+    #[cold]
+    fn poison(&mut self, lie: Lie) -> SendError {
+        self.fault = Some(lie);
+        self.limit = self.tail;
+        SendError::Corrupt(lie)
+    }
+
+    /// The peer's end, as an error.
+    fn ended(&mut self) -> Result<(), SendError> {
+        match self.view.words().consumer_notice.ended() {
+            Ok(End::Open) => Ok(()),
+            Ok(End::Closed) => Err(SendError::Closed),
+            Ok(End::Died) => Err(SendError::PeerDead),
+            Ok(End::Superseded) => Err(SendError::Superseded),
+            Err(word) => Err(self.poison(Lie {
+                word: "consumer end",
+                found: word.into(),
+                allowed: End::Superseded as u64,
+            })),
+        }
+    }
+
+    /// Waits until `slots` slots are free.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, slots: u64, patience: Patience) -> Result<(), SendError> {
+        self.pace.pause();
+        let free = self.look(slots)?;
+        self.ended()?;
+        if free {
+            self.rhythm.reset();
+            return Ok(());
+        }
+        if self.pace.just_dry() {
+            bump(&self.view.words().producer_counters.full_waits, 1);
+        }
+        let deadline = match patience {
+            Patience::None => {
+                if self.rhythm.probe_due() && self.view.link().peer_is_gone() {
+                    self.view.link().bury_peer();
+                    self.ended()?;
+                }
+                return Err(SendError::Full);
+            }
+            Patience::AtMost(time) => deadline_after(time),
+            Patience::Endless => None,
+        };
+        loop {
+            let (words, link) = (self.view.words(), self.view.link());
+            let (tail, count, mut looks) = (self.tail, self.view.slot_count(), 0);
+            let outcome = wait(
+                &self.view.place(),
+                &mut self.rhythm,
+                deadline,
+                || {
+                    looks += 1;
+                    words.taken(tail, count).map_or(true, |taken| count - taken >= slots)
+                        || words.consumer_notice.end.load(Ordering::Relaxed) != End::Open as u32
+                },
+                || link.peer_is_gone(),
+            );
+            if outcome == Outcome::PeerGone {
+                link.bury_peer();
+            }
+            self.pace.waited(looks);
+            let free = self.look(slots)?;
+            self.ended()?;
+            if free {
+                self.rhythm.reset();
+                return Ok(());
+            }
+            if outcome == Outcome::Deadline {
+                return Err(SendError::Timeout);
+            }
+        }
+    }
+}

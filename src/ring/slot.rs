@@ -1,0 +1,134 @@
+//! The guards through which a message is built and read in its slot.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::slice;
+
+use super::consumer::{Consumer, Message};
+use super::producer::Producer;
+use super::room::Room;
+
+/// A reserved slot, or span of slots: the message is built in here, where the peer will read it.
+///
+/// Its bytes are whatever the slot carried before (zeros in the first lap). [`commit`](Self::commit) makes
+/// the message visible; dropping the reservation aborts it, and nothing is published. So does forgetting it:
+/// the next reservation gets the same slot.
+#[must_use = "dropping a reservation aborts it; call commit"]
+pub struct WriteSlot<'a> {
+    producer: &'a mut Producer,
+    start: u64,
+    bytes: NonNull<u8>,
+    capacity: usize,
+    publish: bool,
+}
+
+// SAFETY: the guard is an exclusive borrow of a `Producer`, which is Send, and of bytes that the ring gives
+// to nobody else meanwhile.
+unsafe impl Send for WriteSlot<'_> {}
+
+impl<'a> WriteSlot<'a> {
+    #[inline(always)]
+    pub(super) fn new(producer: &'a mut Producer, room: Room, publish: bool) -> Self {
+        let bytes = producer.view.slot(room.start());
+        Self { producer, start: room.start(), bytes, capacity: room.capacity(), publish }
+    }
+
+    /// Publishes the first `len` bytes as one message. A span gives the slots it does not need back.
+    ///
+    /// # Panics
+    ///
+    /// If `len` exceeds the reservation: then nothing is published.
+    #[inline(always)]
+    pub fn commit(self, len: usize) {
+        assert!(len <= self.capacity, "commit of {len} bytes into a reservation of {}", self.capacity);
+        self.producer.commit(self.start, len, self.publish);
+    }
+
+    /// The first byte: for code that builds through pointers, and never looks at the slice meanwhile.
+    #[cfg(feature = "capnp")]
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.bytes
+    }
+
+    /// Aborts the reservation, and gives its producer back.
+    #[cfg(feature = "capnp")]
+    pub(crate) fn abort(self) -> &'a mut Producer {
+        self.producer
+    }
+}
+
+impl Deref for WriteSlot<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: a `Room` lies in the mapping, which the producer keeps alive, and its slots are free, so
+        // the peer (trusted to keep to the protocol) does not touch them.
+        unsafe { slice::from_raw_parts(self.bytes.as_ptr(), self.capacity) }
+    }
+}
+
+impl DerefMut for WriteSlot<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; the exclusive borrow of the producer makes this the only view.
+        unsafe { slice::from_raw_parts_mut(self.bytes.as_ptr(), self.capacity) }
+    }
+}
+
+impl fmt::Debug for WriteSlot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteSlot").field("sequence", &self.start).field("capacity", &self.capacity).finish()
+    }
+}
+
+/// A received message, read in the slot it arrived in. Dropping it gives the slot back to the peer.
+///
+/// The slice is the shared memory itself, mapped read-only: it trusts the peer to leave a committed slot
+/// alone. For a peer that is not trusted use `recv_copied`. A forgotten `ReadSlot` is released together
+/// with the next one.
+#[must_use = "the message is released when this is dropped"]
+pub struct ReadSlot<'a> {
+    consumer: &'a mut Consumer,
+    bytes: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the guard is an exclusive borrow of a `Consumer`, which is Send, and of bytes that nobody writes.
+unsafe impl Send for ReadSlot<'_> {}
+// SAFETY: `&ReadSlot` only reads bytes that nobody writes.
+unsafe impl Sync for ReadSlot<'_> {}
+
+impl<'a> ReadSlot<'a> {
+    #[inline(always)]
+    pub(super) fn new(consumer: &'a mut Consumer, message: Message) -> Self {
+        let bytes = consumer.view.slot(message.sequence());
+        Self { consumer, bytes, len: message.len() }
+    }
+}
+
+impl Deref for ReadSlot<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: a `Message` was checked to lie in the mapping, which the consumer keeps alive; the peer is trusted not to write a committed slot before it is released on drop.
+        unsafe { slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for ReadSlot<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.consumer.release();
+    }
+}
+
+impl fmt::Debug for ReadSlot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadSlot").field("len", &self.len).finish()
+    }
+}

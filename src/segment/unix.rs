@@ -1,0 +1,60 @@
+//! What Linux and macOS share: owners, modes, identity of files.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::region::SegmentOpenError;
+use crate::error::SegmentError;
+
+/// Opens without following a link, without waiting for a pipe's other end, and not for child programs.
+pub(super) fn open(path: &Path, write: bool) -> Result<File, SegmentOpenError> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(|e| {
+        match e.raw_os_error() {
+            // A link, a directory, a socket.
+            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => SegmentError::NotAFile.into(),
+            Some(libc::EACCES) => denied(path).map_or_else(|| e.into(), Into::into),
+            _ => e.into(),
+        }
+    })
+}
+
+/// Says whose file it is that the system does not let us open.
+fn denied(path: &Path) -> Option<SegmentError> {
+    let found = std::fs::symlink_metadata(path).ok()?.uid();
+    let expected = rustix::process::geteuid().as_raw();
+    (found != expected).then_some(SegmentError::Owner { found, expected })
+}
+
+/// The file is this user's and closed to others, or is shared as both sides asked.
+pub(super) fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError> {
+    let (found, expected) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    let mode = metadata.mode() & 0o7777;
+    match group_mode.filter(|asked| asked & 0o077 != 0) {
+        Some(asked) if mode & !asked != 0 => Err(SegmentError::Mode { found: mode, expected: asked }),
+        None if found != expected => Err(SegmentError::Owner { found, expected }),
+        _ => Ok(()),
+    }
+}
+
+/// Reads what there is of the first bytes.
+pub(super) fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize> {
+    let bytes = prefix.len().min(usize::try_from(file_bytes).unwrap_or(usize::MAX));
+    file.read_exact_at(&mut prefix[..bytes], 0)?;
+    Ok(bytes)
+}
+
+pub(super) fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)
+}
+
+pub(super) fn same_file(file: &File, path: &Path) -> bool {
+    let Ok(named) = std::fs::symlink_metadata(path) else { return false };
+    file.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (named.dev(), named.ino()))
+}
+
+pub(super) fn available_bytes(file: &File) -> u64 {
+    rustix::fs::fstatvfs(file).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}

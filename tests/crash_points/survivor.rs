@@ -1,0 +1,286 @@
+//! The side that lives on, and what it must see.
+
+use std::ops::Range;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use capnproto_shm_transport::{
+    Consumer, Missing, OpenError, PollMode, Producer, RecvError, RemoveError, SendError, Side, Transport,
+};
+
+use crate::child::{
+    Doomed, Feed, OPERATIONS, Operation, RECEIVED, SPAN, Scene, Talk, WAITING, config, now, ordinary_length,
+};
+use crate::common::{LONG, Name, eventually, named, pattern};
+
+/// Longer than the child takes to fall asleep in the operation. If it is not, the child dies all the same.
+const LATER: Duration = Duration::from_millis(10);
+
+/// One child's end.
+pub struct Death<'a> {
+    operation: &'a Operation,
+    side: Side,
+    name: Name,
+    /// Counted from 1; 0 lives through the operation.
+    step: usize,
+    /// All steps of the operation.
+    steps: &'a [String],
+}
+
+/// What it showed.
+pub struct Seen {
+    /// The steps that the child came through alive; none if it died in the operation.
+    pub lived: Option<Vec<String>>,
+    /// How long the survivor took to find out, if there was something to find out.
+    pub noticed: Duration,
+}
+
+/// How far the child came.
+struct Ended {
+    lived: Option<Vec<String>>,
+    /// The steps begun, the last of which may have been its last.
+    begun: Vec<String>,
+    /// When the operation began.
+    at: Duration,
+}
+
+impl Ended {
+    /// Waits for the end of a child that dies after these steps.
+    fn of(doomed: &mut Doomed, dies_after: &[String]) -> Self {
+        let at = Duration::from_nanos(doomed.line().expect("it begins").parse().unwrap());
+        let lived: Option<Vec<_>> = doomed.line().map(|names| names.split(',').map(str::to_owned).collect());
+        assert_eq!(doomed.status().signal(), Some(9), "killed, not failed");
+        let begun = lived.clone().unwrap_or_else(|| dies_after.to_vec());
+        Self { lived, begun, at }
+    }
+
+    fn came_to(&self, step: &str) -> bool {
+        self.begun.iter().any(|begun| begun == step)
+    }
+}
+
+impl<'a> Death<'a> {
+    pub fn new(operation: &'a Operation, side: Side, step: usize, steps: &'a [String]) -> Self {
+        let label = format!("{}-{side:?}-{step}", operation.name.replace([' ', ':'], "-"));
+        Self { operation, side, name: named(&label), step, steps }
+    }
+
+    pub fn run(&self) -> Seen {
+        match self.operation.scene {
+            Scene::Nothing => self.alone(),
+            Scene::Leftover => self.over_a_leftover(),
+            Scene::SideA => self.joining(),
+            Scene::NextGeneration => self.joining_again(),
+            Scene::Talk(talk) => self.talking(talk),
+        }
+    }
+
+    fn doom(&self) -> Doomed {
+        Doomed::start(self.operation, self.side, &self.name, self.step)
+    }
+
+    fn end_of(&self, doomed: &mut Doomed) -> Ended {
+        Ended::of(doomed, &self.steps[..self.step])
+    }
+
+    /// Lets the child, once it is ready, into its operation and waits for its end.
+    fn watch(&self, doomed: &mut Doomed) -> Ended {
+        doomed.line().expect("it is ready");
+        doomed.go();
+        self.end_of(doomed)
+    }
+
+    fn alone(&self) -> Seen {
+        let ended = self.watch(&mut self.doom());
+        let error = Transport::open(&self.name, Duration::ZERO).unwrap_err();
+        let dead = matches!(error, OpenError::Timeout { missing: Missing::Channel | Missing::SideA, .. });
+        assert!(dead, "a dead side A is never joined: {error}");
+        if self.step % 2 == 0 {
+            // What can be removed is, and otherwise `create` takes it away.
+            let removed = Transport::remove(&self.name);
+            assert!(matches!(removed, Ok(()) | Err(RemoveError::NotFound { .. })), "{removed:?}");
+            assert_eq!(self.name.left().len(), 0);
+        }
+        self.usable(|wait| Transport::open(&self.name, wait));
+        Seen { lived: ended.lived, noticed: Duration::ZERO }
+    }
+
+    /// The survivor is side B of the dead side A whose leftover the child finds.
+    fn over_a_leftover(&self) -> Seen {
+        let send = OPERATIONS.iter().find(|operation| operation.name == "send").unwrap();
+        let mut first = Doomed::start(send, Side::A, &self.name, 0);
+        let mut survivor = Transport::open_with(&self.name, LONG, &config(PollMode::Spin)).unwrap();
+        receive(&mut survivor, 0, &ordinary(0..RECEIVED));
+        first.line().expect("it is ready");
+        first.go();
+        Ended::of(&mut first, &[]);
+
+        let ended = self.watch(&mut self.doom());
+        receive(&mut survivor, RECEIVED, &[&ordinary(RECEIVED..RECEIVED + WAITING)[..], &[7]].concat());
+        let end = survivor.recv().map(|_| ()).unwrap_err();
+        let noticed = now() - ended.at;
+        // `remove` begins no new generation, so it supersedes nothing.
+        match self.operation.name == "reclaim" && ended.came_to("reclaim: superseded") {
+            true => assert!(matches!(end, RecvError::Superseded), "{end}"),
+            false => assert!(matches!(end, RecvError::PeerDead), "{end}"),
+        }
+        self.usable(|wait| survivor.reopen(wait).map(|()| survivor));
+        Seen { lived: ended.lived, noticed }
+    }
+
+    /// The survivor is a side A that has sent before anybody came.
+    fn joining(&self) -> Seen {
+        self.joined(&mut self.doom())
+    }
+
+    /// The same, while the child still holds the generation before.
+    fn joining_again(&self) -> Seen {
+        let before = Transport::create(&self.name, &config(PollMode::Spin)).unwrap();
+        let mut doomed = self.doom();
+        eventually("side B is there", || before.peer_attached());
+        drop(before);
+        self.joined(&mut doomed)
+    }
+
+    fn joined(&self, doomed: &mut Doomed) -> Seen {
+        let mut survivor = Transport::create(&self.name, &config(PollMode::Spin)).unwrap();
+        let lengths = ordinary(0..WAITING);
+        for (index, len) in lengths.iter().enumerate() {
+            survivor.send(&pattern(index, *len)).unwrap();
+        }
+        let ended = self.watch(doomed);
+        let attached = ended.came_to("start: attached");
+        assert_eq!(survivor.peer_attached(), attached);
+        let mut noticed = Duration::ZERO;
+        if attached {
+            let end = survivor.recv().map(|_| ()).unwrap_err();
+            noticed = now() - ended.at;
+            assert!(matches!(end, RecvError::PeerDead), "{end}");
+            assert!(matches!(survivor.try_send(b"x"), Err(SendError::PeerDead)));
+        } else {
+            // It was never there: the next one finds the channel as it was.
+            let mut next = Transport::open(&self.name, LONG).unwrap();
+            receive(&mut next, 0, &lengths);
+            next.send(b"back").unwrap();
+            assert_eq!(&*survivor.recv().unwrap(), b"back");
+        }
+        drop(survivor);
+        self.usable(|wait| Transport::open(&self.name, wait));
+        Seen { lived: ended.lived, noticed }
+    }
+
+    fn talking(&self, talk: Talk) -> Seen {
+        let (mut survivor, mut doomed);
+        if self.side == Side::A {
+            doomed = self.doom();
+            survivor = Transport::open_with(&self.name, LONG, &config(talk.poll)).unwrap();
+        } else {
+            survivor = Transport::create(&self.name, &config(talk.poll)).unwrap();
+            doomed = self.doom();
+        }
+        receive(&mut survivor, 0, &ordinary(0..RECEIVED));
+
+        let (tx, rx) = survivor.halves();
+        let (tell, told) = channel();
+        let (sent, received, end, refused, noticed) = thread::scope(|scope| {
+            let feeder = scope.spawn(move || feed(tx, talk.feed, &told));
+            let sent: usize = doomed.line().expect("it is ready").parse().unwrap();
+            doomed.go();
+            let _ = tell.send(()); // a feeder at its end listens no more
+            if talk.fills {
+                thread::sleep(LATER);
+            }
+            let (received, end) = receive_all(rx);
+            let noticed = now();
+            let _ = tell.send(());
+            (sent, received, end, feeder.join().unwrap(), noticed)
+        });
+
+        let ended = self.end_of(&mut doomed);
+        let last_publication = self.steps.iter().rposition(|step| step == "publish: after");
+        let published = ended.lived.is_some() || last_publication.is_some_and(|last| self.step > last);
+        let lengths = [&ordinary(RECEIVED..sent)[..], if published { talk.publishes } else { &[] }].concat();
+        let expected: Vec<_> = (RECEIVED..).zip(lengths).map(|(index, len)| pattern(index, len)).collect();
+        let place = format!("{} after {:?}", self.operation.name, ended.begun);
+        assert!(received == expected, "{} messages, not {}: {place}", received.len(), expected.len());
+        match ended.came_to("close: sending end said") {
+            true => assert!(matches!(end, RecvError::Closed), "{end}: {place}"),
+            false => assert!(matches!(end, RecvError::PeerDead), "{end}: {place}"),
+        }
+        match ended.came_to("close: receiving end said") {
+            true => assert!(matches!(refused, SendError::Closed), "{refused}: {place}"),
+            false => assert!(matches!(refused, SendError::PeerDead), "{refused}: {place}"),
+        }
+        if self.side == Side::A {
+            self.usable(|wait| survivor.reopen(wait).map(|()| survivor));
+        } else {
+            drop(survivor);
+            self.usable(|wait| Transport::open(&self.name, wait));
+        }
+        Seen { lived: ended.lived, noticed: noticed - ended.at }
+    }
+
+    /// The name is free at once for the next two, and nothing is left after them.
+    fn usable(&self, join: impl FnOnce(Duration) -> Result<Transport, OpenError>) {
+        let mut a = Transport::create(&self.name, &config(PollMode::Spin)).unwrap();
+        let mut b = join(LONG).unwrap();
+        a.send(b"there").unwrap();
+        assert_eq!(&*b.recv().unwrap(), b"there");
+        b.send(b"back").unwrap();
+        assert_eq!(&*a.recv().unwrap(), b"back");
+        drop((a, b));
+        assert_eq!(self.name.left().len(), 0, "{:?}", self.name.left());
+    }
+}
+
+fn ordinary(messages: Range<usize>) -> Vec<usize> {
+    messages.map(ordinary_length).collect()
+}
+
+/// Receives messages of these lengths, of which the first has this number.
+fn receive(survivor: &mut Transport, first: usize, lengths: &[usize]) {
+    for (index, len) in (first..).zip(lengths) {
+        assert_eq!(&*survivor.recv().unwrap(), pattern(index, *len));
+    }
+}
+
+/// Receives until the end.
+fn receive_all(rx: &mut Consumer) -> (Vec<Vec<u8>>, RecvError) {
+    let mut received = Vec::new();
+    loop {
+        match rx.recv() {
+            Ok(message) => received.push(message.to_vec()),
+            Err(end) => return (received, end),
+        }
+    }
+}
+
+/// Sends what the child needs, and goes on until it is refused. Told once when the child begins its
+/// operation, and once when the receiving half is at its end.
+fn feed(tx: &mut Producer, feed: Feed, told: &Receiver<()>) -> SendError {
+    match feed {
+        Feed::All => send_all(tx).unwrap_or_default(),
+        Feed::Late => {
+            told.recv().unwrap();
+            thread::sleep(LATER);
+            let _ = tx.try_send(b"late");
+            told.recv().unwrap();
+        }
+        Feed::Nothing => (0..2).for_each(|_| told.recv().unwrap()),
+    }
+    loop {
+        if let Err(refused) = tx.send(b"more") {
+            return refused;
+        }
+    }
+}
+
+fn send_all(tx: &mut Producer) -> Option<()> {
+    for _ in 0..RECEIVED + WAITING {
+        tx.send(b"single").ok()?;
+    }
+    tx.reserve_span(SPAN).ok()?.commit(SPAN);
+    Some(())
+}

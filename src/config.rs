@@ -148,7 +148,7 @@ impl Geometry {
             return Err(ConfigError::SlotCount { asked: slot_count });
         }
         if slot_size == 0 {
-            return Err(ConfigError::SlotSize);
+            return Err(ConfigError::SlotSize { asked: 0, least: 1 });
         }
         let too_large = || ConfigError::TooLarge { slot_size, slot_count, allowed: MAX_SEGMENT_BYTES };
         let fit =
@@ -222,6 +222,6 @@ mod tests {
         for count in [0, 3, 1000] {
             assert!(matches!(Geometry::new(8, count), Err(ConfigError::SlotCount { .. })));
         }
-        assert!(matches!(Geometry::new(0, 8), Err(ConfigError::SlotSize)));
+        assert!(matches!(Geometry::new(0, 8), Err(ConfigError::SlotSize { .. })));
     }
 }

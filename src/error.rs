@@ -26,9 +26,14 @@ pub enum ConfigError {
         /// The count asked for.
         asked: usize,
     },
-    /// The slot size is zero.
-    #[error("slot_size 0 is refused: a slot carries at least 1 byte")]
-    SlotSize,
+    /// The slot size is too small to carry a message.
+    #[error("slot_size {asked} is refused: a slot of this channel carries at least {least} bytes")]
+    SlotSize {
+        /// The size asked for, in bytes.
+        asked: usize,
+        /// The smallest size, in bytes: 1, or 16 for Cap'n Proto.
+        least: usize,
+    },
     /// Size times count overflows, or exceeds the largest segment.
     #[error(
         "{slot_count} slots of {slot_size} bytes exceed the largest segment of {allowed} bytes; use fewer or smaller slots"

@@ -82,7 +82,7 @@ fn sizes_and_options_that_cannot_be() {
         says(&error, &[&count.to_string(), "power of two", "at least 1"]);
     }
     let error = refused(&config().slot_size(0));
-    assert!(matches!(error, ConfigError::SlotSize));
+    assert!(matches!(error, ConfigError::SlotSize { asked: 0, least: 1 }));
     says(&error, &["slot_size 0", "at least 1 byte"]);
 
     let huge = 1 << (usize::BITS - 1);

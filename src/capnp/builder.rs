@@ -17,6 +17,10 @@ use crate::ring::{Patience, Producer, WriteSlot};
 ///
 /// Until something is set the message is its type's default. A message that outgrows its reservation goes on
 /// on the heap.
+///
+/// What stood in the slot before does not matter, but while it builds, capnp follows the pointers that it has
+/// written there: like a reader, this trusts the peer not to write to the slot meanwhile. The peer's own
+/// mapping of it is read-only.
 #[must_use = "dropping a message aborts it; call commit"]
 pub struct CapnpBuilder<'a, M> {
     slot: WriteSlot<'a>,

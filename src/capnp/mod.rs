@@ -108,7 +108,7 @@ where
     /// As [`Transport::create`], also for slots of less than 16 bytes, the smallest frame.
     pub fn create(name: &str, config: &Config) -> Result<Self, CreateError> {
         if config.slot_size < builder::LEAST_BYTES {
-            return Err(ConfigError::SlotSize.into());
+            return Err(ConfigError::SlotSize { asked: config.slot_size, least: builder::LEAST_BYTES }.into());
         }
         let transport = Transport::create_typed(name, config, payloads::<M, R>(config))?;
         Ok(Self::new(transport, name, config))

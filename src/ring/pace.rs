@@ -3,7 +3,7 @@
 //! Each look drags the other side's line away from it. In a stream that costs more than it brings: whoever
 //! waits a moment finds a batch, and both sides run faster. In a ping-pong the same moment is pure latency.
 //! So the pause follows what the last looks brought: it grows while there is something at nearly every look
-//! but little at once, and is gone as soon as a wait is a real one.
+//! but little at once, and is gone as soon as a wait is a real one or a pause brings no more than none did.
 
 use crate::sync::spin_loop;
 
@@ -11,6 +11,10 @@ use crate::sync::spin_loop;
 const LONGEST: u32 = 24;
 /// A look that brings this many slots paid for itself.
 const PLENTY: u64 = 64;
+/// A pause of this length that still brings a single slot brings nothing.
+const IN_VAIN: u32 = 8;
+/// Fruitful looks before the next try, after pausing was in vain.
+const REST: u32 = 256;
 /// More fruitless looks than this, and it was a wait.
 const WAITED: u32 = 3;
 
@@ -19,6 +23,8 @@ pub(super) struct Pace {
     pauses: u32,
     /// Fruitless looks since the last fruitful one.
     dry: u32,
+    /// Fruitful looks to go without pausing.
+    rest: u32,
 }
 
 impl Pace {
@@ -39,7 +45,11 @@ impl Pace {
             self.dry = self.dry.saturating_add(1);
             return;
         }
-        self.pauses = if self.dry > WAITED {
+        self.pauses = if self.dry > WAITED || self.rest > 0 {
+            self.rest = self.rest.saturating_sub(1);
+            0
+        } else if slots == 1 && self.pauses >= IN_VAIN {
+            self.rest = REST;
             0
         } else if slots >= PLENTY {
             self.pauses / 2
@@ -77,8 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn a_trickle_at_every_look_pauses_up_to_the_longest() {
-        assert_eq!(after(&[1, 1, 0, 2, 1, 3, 1, 1]), LONGEST);
+    fn little_at_every_look_pauses_up_to_the_longest() {
+        assert_eq!(after(&[1, 1, 0, 2, 1, 3, 2, 5]), LONGEST);
+    }
+
+    #[test]
+    fn pausing_in_vain_is_given_up_for_long() {
+        let mut pace = Pace::default();
+        let paused: u32 = (0..1000).map(|_| (pace.looked(1), pace.pauses).1).sum();
+        assert!(paused <= 4 * (2 + 6 + 14), "{paused}");
     }
 
     #[test]

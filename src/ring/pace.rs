@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn little_at_every_look_pauses_up_to_the_longest() {
-        assert_eq!(after(&[1, 1, 0, 2, 1, 3, 2, 5]), LONGEST);
+        assert_eq!(after(&[1, 2, 0, 2, 3, 3, 2, 5]), LONGEST);
     }
 
     #[test]

@@ -110,7 +110,10 @@ pub const OPERATIONS: &[Operation] = &[
         name: "remove",
         sides: &[Side::A],
         scene: Scene::Leftover,
-        run: |name, _| Box::new(Transport::remove(name).unwrap()),
+        run: |name, _| {
+            Transport::remove(name).unwrap();
+            Box::new(())
+        },
     },
     Operation {
         name: "open",
@@ -157,12 +160,17 @@ pub const OPERATIONS: &[Operation] = &[
     connected("close the receiving half", Talk { poll: PollMode::Park, ..FED }, |_, t| {
         Box::new(t.unwrap().split().0)
     }),
-    connected("close", QUIET, |_, t| Box::new(drop(t))),
-    connected("close while fed", Talk { receives: RECEIVED, ..FED }, |_, t| Box::new(drop(t))),
+    connected("close", QUIET, |_, t| close(t)),
+    connected("close while fed", Talk { receives: RECEIVED, ..FED }, |_, t| close(t)),
 ];
 
 pub fn config(poll: PollMode) -> Config {
     Config::new().slot_size(SLOT).slot_count(SLOTS).poll(poll)
+}
+
+fn close(transport: Option<Transport>) -> Kept {
+    drop(transport);
+    Box::new(())
 }
 
 fn create(name: &str) -> Transport {

@@ -388,6 +388,37 @@ fn a_side_a_that_died_before_it_said_so_is_found_out() {
     assert!(matches!(b.recv_timeout(LONG), Err(RecvError::PeerDead)));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_side_b_cannot_unsay_that_it_was_there() {
+    use std::os::unix::fs::FileExt;
+    const ATTACHED: u64 = 256 + 24;
+    let name = named("unsaid");
+    let mut a = create(&name);
+    let mut peer = ready("open", &name);
+    assert!(a.peer_attached());
+    let file = std::fs::OpenOptions::new().write(true).open(name.b2a()).unwrap();
+    file.write_all_at(&[0; 4], ATTACHED).unwrap();
+    peer.kill();
+    assert_eq!(&*a.recv().unwrap(), b"from B");
+    assert!(matches!(a.recv_timeout(LONG), Err(RecvError::PeerDead)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_successor_touches_no_other_channel_that_its_leftover_was_linked_to() {
+    let (dead, live) = (named("linked"), named("victim"));
+    let mut leaver = ready("create", &dead);
+    leaver.kill();
+    let mut a = create(&live);
+    let mut b = open(&live);
+    fs::remove_file(dead.b2a()).unwrap();
+    fs::hard_link(live.b2a(), dead.b2a()).unwrap();
+    drop(create(&dead));
+    b.send(b"still open").unwrap();
+    assert_eq!(&*a.recv().unwrap(), b"still open");
+}
+
 #[test]
 fn short_timed_waits_find_a_death_too() {
     let name = named("short");

@@ -12,7 +12,7 @@ use crate::segment::{Notice, bump};
 use crate::sync::spin_loop;
 
 /// How long `Spin` keeps its processor before it lets another thread run, in case the peer needs it.
-const SPIN_BEFORE_YIELD: Duration = Duration::from_micros(50);
+const SPIN_BEFORE_YIELD: Duration = Duration::from_micros(20);
 /// Looks before the clock is first read, and between two readings.
 const LOOKS: u32 = 128;
 

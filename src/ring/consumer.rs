@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use super::slot::ReadSlot;
@@ -385,7 +385,8 @@ impl Consumer {
                 self.rhythm.reset();
                 return Ok(());
             }
-            if outcome == Outcome::Deadline {
+            // Also when the peer keeps promising what is not there.
+            if deadline.is_some_and(|d| Instant::now() >= d) {
                 return Err(RecvError::Timeout);
             }
             if stopped() {

@@ -1,6 +1,7 @@
 //! Finding room: free slots for the producer, now or by waiting.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::Patience;
 use super::producer::Producer;
@@ -150,7 +151,8 @@ impl Producer {
                 self.rhythm.reset();
                 return Ok(());
             }
-            if outcome == Outcome::Deadline {
+            // Also when the peer keeps promising what is not there.
+            if deadline.is_some_and(|d| Instant::now() >= d) {
                 return Err(SendError::Timeout);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::region::Segment;
 use super::words::End;
@@ -39,9 +39,16 @@ pub(crate) struct Link {
     pub(crate) side: Side,
     pub(crate) tx: Segment,
     pub(crate) rx: Segment,
+    /// Whether the peer was ever seen there: what it writes later does not change that.
+    peer_seen: AtomicBool,
 }
 
 impl Link {
+    pub(crate) fn new(side: Side, tx: Segment, rx: Segment) -> Self {
+        // Side A was there: it made what side B found.
+        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B) }
+    }
+
     /// Whether the peer has been there and holds its lock no more. A peer that closed in order has said so
     /// before it let go; who asks looks at that first, and again after this.
     pub(crate) fn peer_is_gone(&self) -> bool {
@@ -50,10 +57,14 @@ impl Link {
             && matches!(self.rx.is_locked(), Ok(false))
     }
 
-    /// Whether the peer has ever been there. Side A has: it made what side B found.
+    /// Whether the peer has ever been there.
     pub(crate) fn peer_attached(&self) -> bool {
-        // Acquire pairs with the Release in `attach`: a peer that attached had its lock before.
-        self.side == Side::B || self.rx.words().control.attached.load(Ordering::Acquire) != 0
+        if !self.peer_seen.load(Ordering::Relaxed) {
+            // Acquire pairs with the Release in `attach`: a peer that attached had its lock before.
+            let attached = self.rx.words().control.attached.load(Ordering::Acquire) != 0;
+            self.peer_seen.store(attached, Ordering::Relaxed);
+        }
+        self.peer_seen.load(Ordering::Relaxed)
     }
 
     /// Writes down that the peer died, for both of this side's halves. Changes nothing if it closed in

@@ -69,6 +69,11 @@ pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     Ok(fallocate(file, FallocateFlags::empty(), 0, bytes)?)
 }
 
+/// Claims what is not claimed yet of a file's own length.
+pub(super) fn keep_space(file: &File, bytes: u64) -> io::Result<()> {
+    allocate(file, bytes)
+}
+
 /// The byte whose lock is the writer's life.
 const WRITER: libc::off_t = 0;
 /// The byte whose lock is the right to remove what a dead writer left: a remover is no writer.

@@ -8,7 +8,9 @@ use std::path::Path;
 use memmap2::MmapRaw;
 
 pub(crate) use super::portable::sweep;
-pub(super) use super::portable::{Staged, allocate, directory, is_locked, try_claim, try_lock, unlock};
+pub(super) use super::portable::{
+    Staged, allocate, directory, is_locked, keep_space, try_claim, try_lock, unlock,
+};
 use super::region::MapError;
 pub(super) use super::unix::{available_bytes, check_owner, open, read_prefix, same_file, write_prefix};
 use crate::config::Mapping;

@@ -108,7 +108,12 @@ impl Segment {
             return Err(SegmentError::NotAFile.into());
         }
         system::check_owner(&metadata, group_mode)?;
-        Self::from_file(file, Some(path), direction, access, mapping)
+        let segment = Self::from_file(file, Some(path), direction, access, mapping)?;
+        if access != Access::Inspect {
+            // Somebody may have made the file with holes, and filled the file system since.
+            system::keep_space(&segment.file, segment.fixed.file_bytes)?;
+        }
+        Ok(segment)
     }
 
     /// Maps a file whose owner is who it should be, and whose bytes may be anything.

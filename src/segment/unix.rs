@@ -33,7 +33,10 @@ pub(super) fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Resul
     let (found, expected) = (metadata.uid(), rustix::process::geteuid().as_raw());
     let mode = metadata.mode() & 0o7777;
     match group_mode.filter(|asked| asked & 0o077 != 0) {
-        Some(asked) if mode & !asked != 0 => Err(SegmentError::Mode { found: mode, expected: asked }),
+        // What another user made is joined only if both asked for the same.
+        Some(asked) if mode & !asked != 0 || (found != expected && mode != asked) => {
+            Err(SegmentError::Mode { found: mode, expected: asked })
+        }
         None if found != expected => Err(SegmentError::Owner { found, expected }),
         _ => Ok(()),
     }

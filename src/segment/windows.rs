@@ -10,7 +10,9 @@ use std::path::Path;
 use memmap2::{MmapOptions, MmapRaw};
 
 pub(crate) use super::portable::sweep;
-pub(super) use super::portable::{Staged, allocate, directory, is_locked, try_claim, try_lock, unlock};
+pub(super) use super::portable::{
+    Staged, allocate, directory, is_locked, keep_space, try_claim, try_lock, unlock,
+};
 use super::region::{MapError, SegmentOpenError};
 use crate::config::Mapping;
 use crate::error::SegmentError;

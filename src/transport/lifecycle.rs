@@ -173,7 +173,8 @@ fn reclaim(name: &str, superseded: bool) -> Result<(), CreateError> {
         // The dead A's ends: it produced into a2b and consumed from b2a. Side B waits at the other two.
         tx.words().producer_notice.supersede();
         tx.words().consumer_notice.wake(Fence::Full);
-        if let Some(rx) = &rx {
+        // Only what is of the same generation is the dead side A's.
+        if let Some(rx) = rx.as_ref().filter(|rx| rx.fixed.generation == tx.fixed.generation) {
             rx.words().consumer_notice.supersede();
             rx.words().producer_notice.wake(Fence::Full);
         }
@@ -364,7 +365,7 @@ fn agree(
 
 /// Says that this side is there, and how it waits.
 fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<Lease> {
-    let link = Link { side, tx, rx };
+    let link = Link::new(side, tx, rx);
     let asked = config.poll.map(PollMode::encode);
     let barrier = has_barrier();
     for segment in link.both() {

@@ -1,0 +1,24 @@
+//! As many messages as will go.
+
+use super::{Outcome, build, go, wait_for_go};
+use crate::clock::{ticks, to_ticks};
+use crate::contender::{Receiver, Sender, sum};
+use crate::sample::Sample;
+
+#[inline(always)]
+pub(super) fn lead(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64) -> Outcome {
+    let mut total = 0u64;
+    let began = ticks();
+    go(size, tx);
+    rx.stream(size, count, |bytes| total = total.wrapping_add(sum(bytes)));
+    let took = ticks() - began;
+    let expected = u128::from(count) * u128::from(count.saturating_sub(1)) / 2 * (size as u128 / 8);
+    (Sample::new(count, took), total, expected as u64)
+}
+
+#[inline(always)]
+pub(super) fn follow(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64, build_ns: u64) {
+    let build_ticks = to_ticks(build_ns as f64);
+    wait_for_go(size, rx);
+    tx.stream(size, count, |i, bytes| build(bytes, i, build_ticks));
+}

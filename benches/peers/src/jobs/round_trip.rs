@@ -1,0 +1,59 @@
+//! Request and reply.
+
+use super::{Outcome, build};
+use crate::clock::{ticks, to_ticks};
+use crate::contender::{Receiver, Sender, sum, word};
+use crate::sample::{Sample, Ticks};
+
+/// The part of a round whose trips are timed one by one, and so cost a stamp each.
+fn timed(count: u64) -> u64 {
+    (count / 4).max(1)
+}
+
+#[inline(always)]
+fn trip(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, i: u64, build_ticks: u64) -> u64 {
+    let mut total = 0;
+    tx.send(size, |bytes| build(bytes, i, build_ticks));
+    rx.recv(size, |bytes| total = sum(bytes));
+    total
+}
+
+#[inline(always)]
+pub(super) fn lead(
+    size: usize,
+    tx: &mut impl Sender,
+    rx: &mut impl Receiver,
+    count: u64,
+    build_ns: u64,
+) -> Outcome {
+    let build_ticks = to_ticks(build_ns as f64);
+    let mut total = 0u64;
+    let began = ticks();
+    for i in 0..count {
+        total = total.wrapping_add(trip(size, tx, rx, i, build_ticks));
+    }
+    let took = ticks() - began;
+    let mut each = Ticks::new();
+    let mut before = ticks();
+    for i in 0..timed(count) {
+        total = total.wrapping_add(trip(size, tx, rx, i, build_ticks));
+        let now = ticks();
+        each.record(now - before);
+        before = now;
+    }
+    // Each reply carries its request's word, plus one.
+    let sum_to = |n: u64| u128::from(n) * (u128::from(n) + 1) / 2;
+    let expected = (sum_to(count) + sum_to(timed(count))) * (size as u128 / 8);
+    (Sample::new(count, took).with(each), total, expected as u64)
+}
+
+#[inline(always)]
+pub(super) fn follow(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64, build_ns: u64) {
+    let build_ticks = to_ticks(build_ns as f64);
+    for _ in 0..count + timed(count) {
+        let (mut request, mut total) = (0, 0);
+        rx.recv(size, |bytes| (request, total) = (word(bytes), sum(bytes)));
+        std::hint::black_box(total);
+        tx.send(size, |bytes| build(bytes, request + 1, build_ticks));
+    }
+}

@@ -1,0 +1,64 @@
+//! Everything that is measured, by name.
+
+mod capnp_socket;
+mod futex;
+mod iceoryx;
+mod ipc_channel;
+mod line;
+pub mod message;
+mod ours;
+mod ours_capnp;
+mod pipe;
+mod ring_tail;
+mod ring_word;
+mod rtrb;
+mod shared;
+mod solo;
+mod stream;
+
+use anyhow::{Result, bail};
+
+pub use ours::PATIENCE;
+
+use crate::contender::Spec;
+use crate::pair::{self, Control, Pair};
+
+macro_rules! contenders {
+    ($($name:literal => $contender:ty,)*) => {
+        /// Sets up a connection, as the leader.
+        pub fn start(name: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
+            match name {
+                $($name => pair::start::<$contender>(name, spec),)*
+                _ => solo::start(name, spec),
+            }
+        }
+
+        /// Takes it up, in the process that the leader started.
+        pub fn follow(name: &str, spec: &Spec, token: &str) -> Result<()> {
+            match name {
+                $($name => pair::follow::<$contender>(spec, token, Control::inherited()?),)*
+                _ => bail!("no contender is called {name}"),
+            }
+        }
+    };
+}
+
+contenders! {
+    "ours" => ours::Ours<ours::InPlace>,
+    "ours-copied" => ours::Ours<ours::Copied>,
+    "ours-batched" => ours::Ours<ours::Batched>,
+    "ours-many" => ours::Ours<ours::Many>,
+    "ours-capnp" => ours_capnp::OursCapnp,
+    "line" => line::Line,
+    "futex" => futex::Futex,
+    "ring-tail" => ring_tail::RingTail<0>,
+    "ring-batch" => ring_tail::RingTail<20>,
+    "ring-word" => ring_word::RingWord,
+    "rtrb" => rtrb::Threads,
+    "iceoryx2" => iceoryx::Iceoryx<false>,
+    "iceoryx2-best" => iceoryx::Iceoryx<true>,
+    "ipc-channel" => ipc_channel::IpcChannel,
+    "socket" => stream::Socket,
+    "pipe" => pipe::Pipe,
+    "capnp-socket" => capnp_socket::CapnpSocket,
+}

@@ -1,0 +1,76 @@
+//! Limits that take one process: copying memory, and Cap'n Proto without any transport.
+
+use std::hint::black_box;
+
+use anyhow::{Result, bail};
+use capnp::message::{Builder, ScratchSpaceHeapAllocator};
+
+use super::message;
+use crate::clock::ticks;
+use crate::contender::Spec;
+use crate::jobs::Round;
+use crate::pair::{Pair, pin};
+use crate::sample::Sample;
+
+pub fn start(name: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
+    match name {
+        "memcpy" => Ok(Box::new(Memcpy::new(spec))),
+        "capnp-in-process" => Ok(Box::new(InProcess { scratch: vec![0; 4096] })),
+        _ => bail!("no contender is called {name}"),
+    }
+}
+
+/// Copies messages from one region into another, both as large as a ring.
+struct Memcpy {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    size: usize,
+    next: usize,
+}
+
+impl Memcpy {
+    fn new(spec: &Spec) -> Self {
+        let bytes = spec.size * spec.slots;
+        Self { from: vec![1; bytes], to: vec![2; bytes], size: spec.size, next: 0 }
+    }
+}
+
+impl Pair for Memcpy {
+    fn run(&mut self, round: &Round) -> Result<Sample> {
+        pin(Some(0))?;
+        let began = ticks();
+        for _ in 0..round.count {
+            let slot = self.next..self.next + self.size;
+            black_box(&mut self.to[slot.clone()]).copy_from_slice(black_box(&self.from[slot]));
+            self.next = (self.next + self.size) % self.to.len();
+        }
+        black_box(&self.to);
+        Ok(Sample::new(round.count, ticks() - began))
+    }
+}
+
+/// Builds and reads a request, then builds and reads a reply, in memory that is used again.
+struct InProcess {
+    scratch: Vec<u8>,
+}
+
+impl InProcess {
+    #[inline(always)]
+    fn build_and_read(&mut self, word: u64) -> Result<u64> {
+        let mut builder = Builder::new(ScratchSpaceHeapAllocator::new(&mut self.scratch));
+        message::write(builder.init_root(), word);
+        message::read(black_box(&builder).get_root_as_reader()?)
+    }
+}
+
+impl Pair for InProcess {
+    fn run(&mut self, round: &Round) -> Result<Sample> {
+        pin(Some(0))?;
+        let began = ticks();
+        for i in 0..round.count {
+            let word = self.build_and_read(i)?;
+            black_box(self.build_and_read(word + 1)?);
+        }
+        Ok(Sample::new(round.count, ticks() - began))
+    }
+}

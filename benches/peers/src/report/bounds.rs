@@ -1,0 +1,151 @@
+//! What must be shown: each claim, its bound, what this run says.
+
+use serde::Serialize;
+
+use super::{Results, ratio};
+use crate::peers::message;
+use crate::sample::Figures;
+use crate::sections::ZERO_COPY_SLOTS;
+use crate::sections::series::*;
+
+#[derive(Serialize)]
+pub struct Bound {
+    pub what: String,
+    pub at_least: bool,
+    pub bound: f64,
+    /// The measured ratio, or what it was made of is missing.
+    pub measured: Option<f64>,
+    pub against: String,
+}
+
+impl Bound {
+    pub fn met(&self) -> Option<bool> {
+        self.measured.map(|m| if self.at_least { m >= self.bound } else { m <= self.bound })
+    }
+
+    fn new(what: &str, at_least: bool, bound: f64, found: Option<(f64, String)>) -> Self {
+        let (measured, against) = found.map_or((None, "not measured".to_owned()), |(m, a)| (Some(m), a));
+        Self { what: what.to_owned(), at_least, bound, measured, against }
+    }
+}
+
+fn most(what: &str, bound: f64, found: Option<(f64, String)>) -> Bound {
+    Bound::new(what, false, bound, found)
+}
+
+fn least(what: &str, bound: f64, found: Option<(f64, String)>) -> Bound {
+    Bound::new(what, true, bound, found)
+}
+
+const RINGS: [&str; 3] = [TAIL, BATCH, WORD];
+
+pub fn table(results: &Results) -> Vec<Bound> {
+    let streams = [(8.0, "8 B"), (56.0, "56 B"), (64.0, "64 B"), (1024.0, "1 KiB")].map(|(size, name)| {
+        let what = format!("one way {name}: rate against the best of three minimal rings");
+        least(&what, 0.8, rate(results, OURS, "one-way", size, &RINGS))
+    });
+    let mut table = vec![
+        most(
+            "round trip 64 B against the better of two minimal rings",
+            1.15,
+            time(results, OURS, "round-trip", 64.0, &[TAIL, WORD]),
+        ),
+        most(
+            "round trip 64 B against iceoryx2, at its best",
+            0.25,
+            time(results, OURS, "round-trip", 64.0, &[ICEORYX, ICEORYX_BEST]),
+        ),
+    ];
+    table.extend(streams);
+    table.extend([8.0, 56.0].map(|size| {
+        let what = format!("one way {size} B: rate against iceoryx2");
+        least(&what, 20.0, rate(results, OURS, "one-way", size, &[ICEORYX]))
+    }));
+    table.extend([8.0, 56.0, 64.0, 1024.0].map(|size| {
+        let what = format!("one way {size} B, receiver busy: rate in Park against Spin");
+        least(&what, 0.8, rate(results, PARK, "one-way", size, &[OURS]))
+    }));
+    table.extend([30.0, 1.0].map(|ms| {
+        let what = format!("wake of a parked receiver, a message each {ms} ms: p50 against a bare futex");
+        most(&what, 1.2, latency(results, ("wake", ms), (PARK, FUTEX), |l| l.p50))
+    }));
+    table.push(most(
+        "processor time of a receiver that gets a message each 30 ms, Park (share of one core)",
+        0.005,
+        results.get("wake", PARK, 30.0).and_then(|f| f.cpu).map(|c| (c, format!("{:.2} %", c * 100.0))),
+    ));
+    table.extend(ZERO_COPY_SLOTS.map(|slots| {
+        let what =
+            format!("zero-copy 64 KiB, {slots} slots: bytes a second against memcpy of the same footprint");
+        least(&what, 0.9, rate(results, OURS, "zero-copy", slots as f64, &[MEMCPY]))
+    }));
+    table.push(most(
+        "Cap'n Proto request and reply against in-process build + read + a minimal ring's round trip",
+        1.1,
+        capnp(results),
+    ));
+    table.push(most(
+        "p99.9 of a paced 64 B load at half the maximum, against the better minimal ring's at the same load",
+        1.5,
+        RINGS
+            .iter()
+            .filter_map(|ring| latency(results, ("paced", 50.0), (OURS, ring), |l| l.p999))
+            .max_by(|a, b| a.0.total_cmp(&b.0)),
+    ));
+    table.extend(memory(results));
+    table
+}
+
+/// The fastest of `others`, which ours is compared to.
+fn best<'a>(results: &'a Results, section: &str, x: f64, others: &[&str]) -> Option<(&'a Figures, String)> {
+    others
+        .iter()
+        .filter_map(|&s| Some((results.get(section, s, x)?, s.to_owned())))
+        .min_by(|a, b| a.0.nanos.total_cmp(&b.0.nanos))
+}
+
+fn time(results: &Results, ours: &str, section: &str, x: f64, others: &[&str]) -> Option<(f64, String)> {
+    let ours = results.get(section, ours, x)?;
+    let (best, name) = best(results, section, x, others)?;
+    Some((ratio(ours, best), format!("{:.0} ns to {:.0} ns ({name})", ours.nanos, best.nanos)))
+}
+
+fn rate(results: &Results, ours: &str, section: &str, x: f64, others: &[&str]) -> Option<(f64, String)> {
+    let ours = results.get(section, ours, x)?;
+    let (best, name) = best(results, section, x, others)?;
+    let shown = |f: &Figures| {
+        let rate = f.mega_rate();
+        if rate < 1.0 { format!("{:.0} k/s", rate * 1e3) } else { format!("{rate:.1} M/s") }
+    };
+    Some((ratio(best, ours), format!("{} to {} ({name})", shown(ours), shown(best))))
+}
+
+fn latency(
+    results: &Results,
+    (section, x): (&str, f64),
+    (ours, other): (&str, &str),
+    of: fn(&crate::sample::Latency) -> u64,
+) -> Option<(f64, String)> {
+    let ours = of(&results.get(section, ours, x)?.latency?);
+    let theirs = of(&results.get(section, other, x)?.latency?);
+    Some((ours as f64 / theirs.max(1) as f64, format!("{ours} ns to {theirs} ns ({other})")))
+}
+
+fn capnp(results: &Results) -> Option<(f64, String)> {
+    let x = message::BYTES as f64;
+    let ours = results.get("capnp", OURS, x)?;
+    let alone = results.get("capnp", IN_PROCESS, x)?;
+    let (ring, name) = best(results, "capnp", x, &[TAIL, WORD])?;
+    let rounds = ours.rounds.iter().zip(alone.rounds.iter().zip(&ring.rounds));
+    let ratio = crate::sample::median(rounds.map(|(o, (a, r))| o / (a + r)));
+    let shown = format!("{:.0} ns to {:.0} + {:.0} ns ({name})", ours.nanos, alone.nanos, ring.nanos);
+    Some((ratio, shown))
+}
+
+fn memory(results: &Results) -> Option<Bound> {
+    let [a, b] = results.memory.as_ref()?.as_ref().ok()?;
+    let besides = a.besides().max(b.besides());
+    let shown = format!("{} KiB besides {} KiB of segments", besides >> 10, a.segments >> 10);
+    let what = "resident memory of a channel besides its two segments, against 64 KiB";
+    Some(Bound::new(what, false, 1.0, Some((besides as f64 / 65536.0, shown))))
+}

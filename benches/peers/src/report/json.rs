@@ -1,0 +1,36 @@
+//! The raw figures: every round of every entry.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::Results;
+use super::bounds::Bound;
+
+pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], path: &Path) -> Result<()> {
+    let rows = results.sections.iter().flat_map(|(section, rows)| {
+        rows.iter().map(|row| {
+            json!({
+                "section": section.id,
+                "series": row.series,
+                section.axis.name: row.x,
+                "contender": row.entry.contender,
+                "bytes": row.entry.round.size,
+                "slots": row.entry.spec.slots,
+                "channels": row.entry.spec.channels,
+                "job": row.entry.round.job,
+                "figures": row.figures.as_ref().ok(),
+                "error": row.figures.as_ref().err(),
+            })
+        })
+    });
+    let machine: serde_json::Map<String, Value> =
+        machine.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+    let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
+    let all =
+        json!({ "machine": machine, "bounds": bounds, "memory": memory, "rows": rows.collect::<Vec<_>>() });
+    Ok(serde_json::to_writer(BufWriter::new(File::create(path)?), &all)?)
+}

@@ -1,0 +1,190 @@
+//! The page.
+
+use std::fmt::Write;
+
+use super::bounds::Bound;
+use super::plot::{columns, series_of, value};
+use super::{Results, ratio};
+use crate::plan::{Section, Unit};
+use crate::runner::{Pace, Row};
+use crate::sample::Figures;
+use crate::sections::series::OURS;
+
+pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
+    let mut page = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_page(&mut page, results, pace, machine, bounds);
+    page
+}
+
+fn write_page(
+    page: &mut String,
+    results: &Results,
+    pace: Pace,
+    machine: &[(String, String)],
+    bounds: &[Bound],
+) -> std::fmt::Result {
+    writeln!(page, "# Benchmarks\n")?;
+    writeln!(
+        page,
+        "Written by `cargo run --release --manifest-path benches/peers/Cargo.toml`; do not edit."
+    )?;
+    writeln!(
+        page,
+        "Two processes on two processors, pinned (threads only where it says so). Every word of every \
+         message is written and read, and the sum checked. In each table all entries of a column took \
+         turns, {} rounds of {} ms each unless the text says otherwise; a figure is the median of its \
+         rounds, a maximum that of all rounds. Absolute figures are of this machine on this day: compare \
+         ratios. A ratio is the median over rounds of each against its neighbour in time. Ours has its \
+         default configuration but for the sizes and the poll mode, `Spin` where nothing else is said. \
+         Every round is in [results.json](benchmarks/results.json).\n",
+        pace.rounds,
+        pace.round.as_millis()
+    )?;
+    writeln!(page, "## The machine\n\n| | |\n|---|---|")?;
+    for (name, value) in machine {
+        writeln!(page, "| {name} | {value} |")?;
+    }
+    write_bounds(page, bounds)?;
+    for (section, rows) in &results.sections {
+        write_section(page, section, rows, results)?;
+    }
+    write_memory(page, results)
+}
+
+fn write_bounds(page: &mut String, bounds: &[Bound]) -> std::fmt::Result {
+    writeln!(page, "\n## Bounds\n\n| what | bound | measured | | of |\n|---|---|---|---|---|")?;
+    for bound in bounds {
+        let sign = if bound.at_least { "≥" } else { "≤" };
+        let measured = bound.measured.map_or("–".to_owned(), |m| format!("{m:.3}"));
+        let met = match bound.met() {
+            Some(true) => "met",
+            Some(false) => "**not met**",
+            None => "–",
+        };
+        writeln!(
+            page,
+            "| {} | {sign} {} | {measured} | {met} | {} |",
+            bound.what, bound.bound, bound.against
+        )?;
+    }
+    Ok(())
+}
+
+fn write_section(page: &mut String, section: &Section, rows: &[Row], results: &Results) -> std::fmt::Result {
+    writeln!(page, "\n## {}\n\n{}\n", section.title, section.about)?;
+    if section.axis.plot {
+        writeln!(page, "![{}](benchmarks/{}.svg)\n", section.title, section.id)?;
+    }
+    let columns = columns(rows);
+    let unit = match section.unit {
+        Unit::Nanos => "ns",
+        Unit::Rate => "M/s",
+        Unit::Tail => "p99.9, ns",
+        Unit::Wake => "p50, ns",
+    };
+    write!(page, "| {unit} |")?;
+    for &x in &columns {
+        write!(page, " {} |", (section.axis.format)(x))?;
+    }
+    writeln!(page, "\n|---|{}", "---:|".repeat(columns.len()))?;
+    for name in series_of(rows) {
+        write!(page, "| {name} |")?;
+        for &x in &columns {
+            let figures = results.get(section.id, name, x);
+            let cell = figures.and_then(|f| value(section.unit, f)).map(number).unwrap_or_default();
+            let beside = figures.and_then(|f| compared(section, name, x, f, results)).unwrap_or_default();
+            write!(page, " {cell}{beside} |")?;
+        }
+        writeln!(page)?;
+    }
+    if section.axis.base.is_none() && results.get(section.id, OURS, columns[0]).is_some() {
+        writeln!(page, "\nIn brackets: as a multiple of ours in the same column.")?;
+    }
+    write_failures(page, section, rows)?;
+    write_percentiles(page, section, rows)
+}
+
+/// A series in relation to ours, or to itself where it should stay flat.
+fn compared(section: &Section, name: &str, x: f64, figures: &Figures, results: &Results) -> Option<String> {
+    if section.axis.base == Some(x) || (section.axis.base.is_none() && name == OURS) {
+        return None;
+    }
+    let ours = match section.axis.base {
+        Some(base) => results.get(section.id, name, base)?,
+        None => results.get(section.id, OURS, x)?,
+    };
+    let times = match section.unit {
+        Unit::Nanos => ratio(figures, ours),
+        Unit::Rate => ratio(ours, figures),
+        Unit::Tail | Unit::Wake => value(section.unit, figures)? / value(section.unit, ours)?.max(1.0),
+    };
+    Some(format!(" ({})", number(times)))
+}
+
+fn write_failures(page: &mut String, section: &Section, rows: &[Row]) -> std::fmt::Result {
+    for row in rows {
+        if let Err(error) = &row.figures {
+            writeln!(page, "\n{}, {}: not measured, {error}.", row.series, (section.axis.format)(row.x))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_percentiles(page: &mut String, section: &Section, rows: &[Row]) -> std::fmt::Result {
+    let measured = |r: &Row| r.figures.as_ref().is_ok_and(|f| f.latency.is_some());
+    if !rows.iter().any(measured) {
+        return Ok(());
+    }
+    let with_cpu = section.unit == Unit::Wake;
+    writeln!(page, "\n<details><summary>Percentiles, ns</summary>\n")?;
+    writeln!(
+        page,
+        "| {} | | p50 | p99 | p99.9 | max | {}\n|---|---|---:|---:|---:|---:|{}",
+        section.axis.name,
+        if with_cpu { "receiver's CPU |" } else { "" },
+        if with_cpu { "---:|" } else { "" }
+    )?;
+    for row in rows {
+        let Ok(figures) = &row.figures else { continue };
+        let Some(l) = figures.latency else { continue };
+        let at = (section.axis.format)(row.x);
+        write!(page, "| {at} | {} | {} | {} | {} | {} |", row.series, l.p50, l.p99, l.p999, l.max)?;
+        if with_cpu {
+            write!(page, " {:.2} % |", figures.cpu.unwrap_or(f64::NAN) * 100.0)?;
+        }
+        writeln!(page)?;
+    }
+    writeln!(page, "\n</details>")
+}
+
+fn write_memory(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(memory) = &results.memory else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## Memory of a channel\n\nAn average of 64 channels of 1024 slots of 1024 bytes, every \
+                    page touched; from `/proc/self/smaps_rollup`.\n"
+    )?;
+    match memory {
+        Ok(sides) => {
+            writeln!(page, "| side | resident | its two segments | besides |\n|---|---:|---:|---:|")?;
+            for (name, side) in ["A", "B"].iter().zip(sides) {
+                let [all, segments, besides] =
+                    [side.resident, side.segments, side.besides()].map(|b| format!("{} KiB", b >> 10));
+                writeln!(page, "| {name} | {all} | {segments} | {besides} |")?;
+            }
+            Ok(())
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
+}
+
+/// Three digits that matter.
+fn number(n: f64) -> String {
+    match n {
+        n if n >= 100.0 => format!("{n:.0}"),
+        n if n >= 10.0 => format!("{n:.1}"),
+        n if n >= 0.1 => format!("{n:.2}"),
+        n => format!("{n:.4}"),
+    }
+}

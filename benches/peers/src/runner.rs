@@ -1,0 +1,160 @@
+//! Carries a plan out: every entry of a group is set up first, then they take turns.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use crate::jobs::Job;
+use crate::pair::Pair;
+use crate::peers;
+use crate::plan::{Entry, Group, Section};
+use crate::sample::{Figures, Sample};
+
+/// How long and how often.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub rounds: usize,
+    pub round: Duration,
+}
+
+/// What was measured of one entry, or why it was not.
+pub struct Row {
+    pub series: String,
+    pub x: f64,
+    pub entry: Entry,
+    pub figures: Result<Figures, String>,
+}
+
+/// What a group in progress knows of one entry.
+struct Run {
+    entry: Entry,
+    pair: Result<Box<dyn Pair>>,
+    samples: Vec<Sample>,
+}
+
+impl Run {
+    fn start(mut entry: Entry, name: String) -> Self {
+        entry.spec.name = name;
+        let pair = guarded(&entry, || peers::start(entry.contender, &entry.spec));
+        Self { entry, pair, samples: Vec::new() }
+    }
+
+    fn once(&mut self) -> Option<Sample> {
+        let pair = self.pair.as_mut().ok()?;
+        match guarded(&self.entry, || pair.run(&self.entry.round)) {
+            Ok(sample) => Some(sample),
+            Err(error) => {
+                self.pair = Err(error);
+                None
+            }
+        }
+    }
+
+    /// Finds how many messages make a round, and warms up.
+    fn calibrate(&mut self, round: Duration) {
+        let time = round.as_nanos() as f64;
+        let fixed = match self.entry.round.job {
+            Job::Paced { period_ns } if period_ns > 0.0 => Some(time / period_ns),
+            Job::Burst { idle_us, .. } => Some(time / (idle_us as f64 * 1e3 + 50e3)),
+            _ => None,
+        };
+        if let Some(count) = fixed {
+            self.entry.round.count = (count as u64).max(3);
+            return;
+        }
+        // The fastest try counts, so that a hiccup does not pass for a slow contender; and a lap of the ring
+        // touches its memory, unless that takes too long.
+        let (mut each, mut tries) = (f64::MAX, 0);
+        self.entry.round.count = 4;
+        while let Some(sample) = self.once() {
+            let nanos = (sample.nanos as f64).max(1.0);
+            each = each.min(nanos / sample.messages as f64);
+            let lapped = sample.messages >= self.entry.spec.slots as u64 || nanos > 2.0 * time;
+            let enough = self.entry.round.count as f64 * each >= time / 8.0;
+            if enough && lapped {
+                tries += 1;
+            } else {
+                tries = 0;
+                self.entry.round.count *= if enough { 2 } else { 4 };
+            }
+            if tries == 2 {
+                break;
+            }
+        }
+        self.entry.round.count = ((time / each) as u64).max(2);
+    }
+
+    fn finish(self) -> Row {
+        let figures = match self.pair {
+            Ok(_) => Figures::of(&self.samples).ok_or_else(|| "no round was run".to_owned()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        Row { series: self.entry.series.clone(), x: self.entry.x, entry: self.entry, figures }
+    }
+}
+
+pub fn run_section(section: Section, pace: Pace) -> (Section, Vec<Row>) {
+    let mut section = section;
+    let mut rows = Vec::new();
+    for (g, group) in std::mem::take(&mut section.groups).into_iter().enumerate() {
+        rows.extend(run_group(group, pace, &format!("{}-{g}", section.id)));
+    }
+    (section, rows)
+}
+
+fn run_group(group: Group, pace: Pace, name: &str) -> Vec<Row> {
+    let round = pace.round.mul_f64(group.stretch);
+    let unique = |i: usize| format!("peers-{}-{name}-{i}", std::process::id());
+    let entries = group.entries.into_iter().enumerate();
+    let mut runs: Vec<Run> = entries.map(|(i, entry)| Run::start(entry, unique(i))).collect();
+    for run in &mut runs {
+        run.calibrate(round);
+    }
+    for turn in 0..group.rounds.unwrap_or(pace.rounds) {
+        // Each goes first as often as any other.
+        let n = runs.len();
+        for i in 0..n {
+            let run = &mut runs[(i + turn) % n];
+            let sample = run.once();
+            run.samples.extend(sample);
+        }
+    }
+    runs.into_iter().map(Run::finish).collect()
+}
+
+/// Runs `work`; a panic of a contender is its failure, not ours.
+fn guarded<T>(entry: &Entry, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    watch(Some(format!("{} ({}), {:?}", entry.contender, entry.series, entry.round)));
+    let result = catch_unwind(AssertUnwindSafe(work));
+    watch(None);
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Err(anyhow!("it panicked: {}", text.unwrap_or_default()))
+    })
+}
+
+/// A contender that waits for a peer that is gone would wait for ever: then the whole run ends, and says so.
+static WATCHED: Mutex<Option<(Instant, String)>> = Mutex::new(None);
+const LONGEST: Duration = Duration::from_secs(150);
+
+fn watch(what: Option<String>) {
+    *WATCHED.lock().expect("no holder panics") = what.map(|what| (Instant::now(), what));
+}
+
+pub fn start_watchdog() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let watched = WATCHED.lock().expect("no holder panics");
+            if let Some((since, what)) = watched.as_ref()
+                && since.elapsed() > LONGEST
+            {
+                eprintln!("stuck: {what}");
+                std::process::exit(1);
+            }
+        }
+    });
+}

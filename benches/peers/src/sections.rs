@@ -1,0 +1,374 @@
+//! The plan: what is measured, section by section. Some need what earlier ones found.
+
+use std::time::Duration;
+
+use crate::contender::Poll::{Interval, Park};
+use crate::jobs::Job;
+use crate::peers::message;
+use crate::plan::{Axis, Entry, Group, Section, Unit};
+use crate::report::Results;
+use crate::runner::Pace;
+
+pub const TRIP: Job = Job::RoundTrip { build_ns: 0 };
+pub const STREAM: Job = Job::OneWay { build_ns: 0 };
+
+/// The series of the document, by what they are called there.
+pub mod series {
+    pub const OURS: &str = "ours";
+    pub const COPIED: &str = "ours, send()";
+    pub const BATCHED: &str = "ours, batch + drain";
+    pub const PARK: &str = "ours, Park";
+    pub const INTERVAL: &str = "ours, Interval 100 µs";
+    pub const TAIL: &str = "ring: tail";
+    pub const BATCH: &str = "ring: tail, batches form";
+    pub const WORD: &str = "ring: word in slot";
+    pub const RTRB: &str = "rtrb (threads)";
+    pub const ICEORYX: &str = "iceoryx2";
+    pub const ICEORYX_BEST: &str = "iceoryx2, its best case";
+    pub const IPC_CHANNEL: &str = "ipc-channel";
+    pub const SOCKET: &str = "Unix socket";
+    pub const PIPE: &str = "pipe";
+    pub const LINE: &str = "limit: cache line";
+    pub const FUTEX: &str = "limit: futex";
+    pub const MEMCPY: &str = "limit: memcpy";
+    pub const IN_PROCESS: &str = "limit: Cap'n Proto in process";
+    pub const CAPNP_SOCKET: &str = "Cap'n Proto over Unix socket";
+}
+use series::*;
+
+/// All sections, in the order of the document.
+pub const ALL: &[fn(&Results, Pace) -> Section] = &[
+    round_trip, one_way, built_1_us, capnp, zero_copy, wake, burst, stamped, paced, one_core, slots,
+    channels, runs,
+];
+
+const SIZE: Axis = Axis { name: "bytes", format: bytes, plot: true, base: None };
+
+fn bytes(n: f64) -> String {
+    match n as u64 {
+        n if n >= 1 << 20 => format!("{} MiB", n >> 20),
+        n if n >= 1 << 10 => format!("{} KiB", n >> 10),
+        n => format!("{n} B"),
+    }
+}
+
+fn count(n: f64) -> String {
+    format!("{n}")
+}
+
+/// Everything that can do `job` with messages of `size` bytes, ours in each way to use it.
+fn everybody(size: usize, job: Job) -> Vec<Entry> {
+    let entry = |series, contender| Entry::new(series, contender, size, job);
+    vec![
+        entry(OURS, "ours"),
+        entry(COPIED, "ours-copied"),
+        entry(PARK, "ours").poll(Park),
+        entry(INTERVAL, "ours").poll(Interval),
+        entry(TAIL, "ring-tail"),
+        entry(BATCH, "ring-batch"),
+        entry(WORD, "ring-word"),
+        entry(RTRB, "rtrb"),
+        entry(ICEORYX, "iceoryx2"),
+        entry(IPC_CHANNEL, "ipc-channel"),
+        entry(SOCKET, "socket"),
+        entry(PIPE, "pipe"),
+    ]
+}
+
+fn round_trip(_: &Results, _: Pace) -> Section {
+    let group = |size| {
+        let mut entries = everybody(size, TRIP);
+        entries.push(Entry::new(ICEORYX_BEST, "iceoryx2-best", size, TRIP));
+        if size == 8 {
+            entries.push(Entry::new(LINE, "line", size, TRIP));
+            entries.push(Entry::new(FUTEX, "futex", size, TRIP));
+        }
+        Group::new(entries)
+    };
+    Section {
+        id: "round-trip",
+        title: "Round trip",
+        about: "One request, one reply of the same size, one at a time. The medians are of rounds without a \
+                clock in the loop; the percentiles are of trips that are stamped one by one.",
+        axis: SIZE,
+        unit: Unit::Nanos,
+        groups: [8, 64, 1024, 64 << 10].map(group).into(),
+    }
+}
+
+fn one_way(_: &Results, _: Pace) -> Section {
+    let group = |size| {
+        let mut entries = everybody(size, STREAM);
+        entries.push(Entry::new(BATCHED, "ours-batched", size, STREAM));
+        Group::new(entries)
+    };
+    Section {
+        id: "one-way",
+        title: "One way",
+        about: "As many messages as will go in one direction, the receiver always at work. 1024 slots, or as \
+                many as make 16 MiB. A byte stream's receiver reads many messages at once.",
+        axis: SIZE,
+        unit: Unit::Rate,
+        groups: [8, 56, 64, 256, 1024, 64 << 10, 1 << 20].map(group).into(),
+    }
+}
+
+fn built_1_us(_: &Results, _: Pace) -> Section {
+    let group = |(x, job)| {
+        let entry = |series, contender| Entry::new(series, contender, 64, job).at(x);
+        Group::new(vec![
+            entry(OURS, "ours"),
+            entry(PARK, "ours").poll(Park),
+            entry(TAIL, "ring-tail"),
+            entry(BATCH, "ring-batch"),
+            entry(WORD, "ring-word"),
+            entry(ICEORYX, "iceoryx2"),
+        ])
+    };
+    let what = |x| if x == 1.0 { "round trip".to_owned() } else { "one way".to_owned() };
+    Section {
+        id: "built-1-us",
+        title: "A message that takes 1 µs to build",
+        about: "64 bytes, written in place again and again for 1 µs before they are committed: does a poller \
+                that watches the slot disturb its builder? A round trip has two such messages.",
+        axis: Axis { name: "work", format: what, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: [(1.0, Job::RoundTrip { build_ns: 1000 }), (2.0, Job::OneWay { build_ns: 1000 })]
+            .map(group)
+            .into(),
+    }
+}
+
+fn capnp(_: &Results, _: Pace) -> Section {
+    let entry = |series, contender| Entry::new(series, contender, 8, TRIP).at(message::BYTES as f64);
+    let ring = |series, contender| Entry::new(series, contender, message::BYTES, TRIP);
+    Section {
+        id: "capnp",
+        title: "Cap'n Proto request and reply",
+        about: "A struct with a text and a list of four structs with texts, every field written and read on \
+                both ways. In process: the same two messages built and read in memory that is used again, \
+                nothing sent.",
+        axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: vec![Group::new(vec![
+            entry(OURS, "ours-capnp").slot_size(512),
+            entry(PARK, "ours-capnp").slot_size(512).poll(Park),
+            entry(IN_PROCESS, "capnp-in-process"),
+            ring(TAIL, "ring-tail"),
+            ring(WORD, "ring-word"),
+            entry(CAPNP_SOCKET, "capnp-socket"),
+        ])],
+    }
+}
+
+/// From what fits the first cache to the default.
+pub const ZERO_COPY_SLOTS: [usize; 5] = [1, 4, 16, 256, 1024];
+
+fn zero_copy(_: &Results, _: Pace) -> Section {
+    let group = |slots: usize| {
+        let entry =
+            |series, contender| Entry::new(series, contender, 64 << 10, STREAM).slots(slots).at(slots as f64);
+        Group::new(vec![
+            entry(OURS, "ours"),
+            entry(TAIL, "ring-tail"),
+            entry(BATCH, "ring-batch"),
+            entry(MEMCPY, "memcpy"),
+        ])
+    };
+    Section {
+        id: "zero-copy",
+        title: "64 KiB without a copy",
+        about: "Written once in place and read once, against one thread that copies as many bytes between two \
+                regions, each as large as the ring. With few slots the copier works in its own cache, while \
+                what is sent must cross from one core's cache to the other's.",
+        axis: Axis { name: "slots", format: count, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: ZERO_COPY_SLOTS.map(group).into(),
+    }
+}
+
+fn wake(_: &Results, _: Pace) -> Section {
+    let group = |(period_ms, stretch, rounds): (f64, f64, Option<usize>)| {
+        let job = Job::Paced { period_ns: period_ms * 1e6 };
+        let entry = |series, contender| Entry::new(series, contender, 8, job).at(period_ms);
+        let group = Group::new(vec![
+            entry(OURS, "ours"),
+            entry(PARK, "ours").poll(Park),
+            entry(INTERVAL, "ours").poll(Interval),
+            entry(FUTEX, "futex"),
+            entry(SOCKET, "socket"),
+            entry(PIPE, "pipe"),
+            entry(IPC_CHANNEL, "ipc-channel"),
+        ]);
+        Group { rounds, ..group.stretched(stretch) }
+    };
+    let what = |ms| format!("each {ms} ms");
+    Section {
+        id: "wake",
+        title: "One message now and then",
+        about: "8 bytes; from the moment the message was due until it is read, and the processor time of the \
+                receiving process. iceoryx2 is left out: its publish and subscribe has no blocking receive.",
+        axis: Axis { name: "message", format: what, plot: false, base: None },
+        unit: Unit::Wake,
+        groups: [(30.0, 10.0, Some(5)), (1.0, 2.0, None)].map(group).into(),
+    }
+}
+
+fn burst(_: &Results, _: Pace) -> Section {
+    let job = Job::Burst { burst: 64, idle_us: 5000 };
+    let entry = |series, contender| Entry::new(series, contender, 64, job).at(64.0);
+    Section {
+        id: "burst",
+        title: "Bursts after idle",
+        about: "5 ms of nothing, then 64 messages of 64 bytes at once: from the start of the burst until its \
+                last message is read.",
+        axis: Axis { name: "messages", format: count, plot: false, base: None },
+        unit: Unit::Wake,
+        groups: vec![
+            Group::new(vec![
+                entry(OURS, "ours"),
+                entry(PARK, "ours").poll(Park),
+                entry(INTERVAL, "ours").poll(Interval),
+                entry(TAIL, "ring-tail"),
+                entry(BATCH, "ring-batch"),
+                entry(ICEORYX, "iceoryx2"),
+                entry(IPC_CHANNEL, "ipc-channel"),
+                entry(SOCKET, "socket"),
+                entry(PIPE, "pipe"),
+            ])
+            .stretched(3.0),
+        ],
+    }
+}
+
+const PACED: [(&str, &str); 7] = [
+    (OURS, "ours"),
+    (PARK, "ours"),
+    (TAIL, "ring-tail"),
+    (BATCH, "ring-batch"),
+    (WORD, "ring-word"),
+    (ICEORYX, "iceoryx2"),
+    (SOCKET, "socket"),
+];
+/// These are paced alike, at a share of what the slowest of them takes.
+const ALIKE: [&str; 5] = [OURS, PARK, TAIL, BATCH, WORD];
+
+fn paced_entry(series: &str, contender: &'static str, period_ns: f64) -> Entry {
+    let entry = Entry::new(series, contender, 64, Job::Paced { period_ns });
+    if series == PARK { entry.poll(Park) } else { entry }
+}
+
+fn stamped(_: &Results, _: Pace) -> Section {
+    let entries = PACED.map(|(series, contender)| paced_entry(series, contender, 0.0));
+    Section {
+        id: "stamped",
+        title: "The maximum of a paced load",
+        about: "64 bytes one way, each message stamped when it is sent and when it is read: the stamps bound \
+                the rate. The next section offers shares of this.",
+        axis: Axis { name: "bytes", format: bytes, plot: false, base: None },
+        unit: Unit::Rate,
+        groups: vec![Group::new(entries.into())],
+    }
+}
+
+fn paced(results: &Results, _: Pace) -> Section {
+    let most = |series: &str| results.get("stamped", series, 64.0).map(|f| f.nanos);
+    let alike = ALIKE.iter().filter_map(|s| most(s)).fold(0.0, f64::max);
+    let group = |percent: f64| {
+        let entries = PACED.iter().filter_map(|&(series, contender)| {
+            let nanos = if ALIKE.contains(&series) { alike } else { most(series)? };
+            Some(paced_entry(series, contender, nanos * 100.0 / percent).at(percent))
+        });
+        Group::new(entries.collect()).stretched(2.0)
+    };
+    Section {
+        id: "paced",
+        title: "Latency under load",
+        about: "64 bytes at a share of the maximum. A message is due by the clock, and its latency counts \
+                from then, also when the sender is held up: nothing is left out. Ours and the minimal rings \
+                get the same load, a share of what the slowest of them takes; the others a share of their own.",
+        axis: Axis { name: "load", format: |p| format!("{p} %"), plot: true, base: None },
+        unit: Unit::Tail,
+        groups: [10.0, 30.0, 50.0, 70.0, 90.0].map(group).into(),
+    }
+}
+
+fn one_core(_: &Results, _: Pace) -> Section {
+    let entry = |series, contender| Entry::new(series, contender, 64, TRIP).one_core();
+    Section {
+        id: "one-core",
+        title: "Both sides on one core",
+        about: "64-byte round trips: one who spins keeps the other from running, unless it yields.",
+        axis: Axis { name: "bytes", format: bytes, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: vec![Group::new(vec![
+            entry(OURS, "ours"),
+            entry(PARK, "ours").poll(Park),
+            entry(INTERVAL, "ours").poll(Interval),
+            entry(TAIL, "ring-tail"),
+            entry(SOCKET, "socket"),
+            entry(FUTEX, "futex"),
+        ])],
+    }
+}
+
+fn slots(_: &Results, _: Pace) -> Section {
+    let group = |size: usize| {
+        let mut entries = Vec::new();
+        for slots in [16, 64, 256, 1024, 4096, 16384, 65536] {
+            for (series, contender) in [(OURS, "ours"), (BATCH, "ring-batch")] {
+                let series = format!("{series}, {}", bytes(size as f64));
+                entries.push(Entry::new(&series, contender, size, STREAM).slots(slots).at(slots as f64));
+            }
+        }
+        Group::new(entries)
+    };
+    Section {
+        id: "slots",
+        title: "Number of slots",
+        about: "One way. In brackets: as a multiple of the same series at 1024 slots. Few slots leave no room \
+                for a batch: the sides wait for each other's index every few messages. Where the ring no \
+                longer fits the cache that both cores share (1 KiB slots from 16384 on), its lines come from \
+                memory. The minimal ring shows what the hardware does to both.",
+        axis: Axis { name: "slots", format: count, plot: true, base: Some(1024.0) },
+        unit: Unit::Nanos,
+        groups: [64, 1024].map(group).into(),
+    }
+}
+
+fn channels(_: &Results, _: Pace) -> Section {
+    let entry = |series, channels, job| {
+        Entry::new(series, "ours-many", 64, job).slots(64).channels(channels).at(channels as f64)
+    };
+    let numbers = [1, 4, 16, 64, 256];
+    Section {
+        id: "channels",
+        title: "Number of channels",
+        about: "64 bytes over 64 slots, the channels used in turn by one thread on each side. In brackets: as \
+                a multiple of one channel. Each channel has its own lines for its indices and slots, which \
+                leave the core's own cache as channels are added.",
+        axis: Axis { name: "channels", format: count, plot: true, base: Some(1.0) },
+        unit: Unit::Nanos,
+        groups: vec![
+            Group::new(numbers.map(|n| entry("ours, round trip", n, TRIP)).into()),
+            Group::new(numbers.map(|n| entry("ours, one way", n, STREAM)).into()),
+        ],
+    }
+}
+
+fn runs(_: &Results, pace: Pace) -> Section {
+    let lengths = if pace.round < Duration::from_millis(100) { [0.1, 0.3, 1.0] } else { [1.0, 10.0, 60.0] };
+    let group = |seconds: f64| {
+        let entry = Entry::new("ours, 64 B one way", "ours", 64, STREAM).at(seconds);
+        Group::new(vec![entry]).rounds(1).stretched(seconds / pace.round.as_secs_f64())
+    };
+    let base = Some(lengths[0]);
+    Section {
+        id: "runs",
+        title: "Length of a run",
+        about: "One way, 64 bytes, without a break. In brackets: as a multiple of the shortest.",
+        axis: Axis { name: "seconds", format: count, plot: false, base },
+        unit: Unit::Nanos,
+        groups: lengths.map(group).into(),
+    }
+}

@@ -430,3 +430,14 @@ fn short_timed_waits_find_a_death_too() {
         matches!(a.recv_timeout(Duration::from_millis(1)), Err(RecvError::PeerDead))
     });
 }
+
+#[test]
+fn a_side_a_that_only_receives_can_be_joined() {
+    let name = named("receives");
+    let (sending, mut receiving) = create(&name).split();
+    drop(sending);
+    let mut b = open(&name);
+    assert!(matches!(b.recv(), Err(RecvError::Closed)));
+    b.send(b"heard").unwrap();
+    assert_eq!(&*receiving.recv().unwrap(), b"heard");
+}

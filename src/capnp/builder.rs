@@ -42,13 +42,9 @@ impl<'a, M: Owned> CapnpBuilder<'a, M> {
         patience: Patience,
     ) -> Result<Self, SendError> {
         let slot = if bytes <= producer.slot_size() {
-            match patience {
-                Patience::None => producer.try_reserve(),
-                Patience::AtMost(wait) => producer.reserve_timeout(wait),
-                Patience::Endless => producer.reserve(),
-            }
+            producer.reserve_within(patience)
         } else {
-            reserve_span(producer, bytes, patience)
+            producer.reserve_span_within(bytes, patience)
         }?;
         // A channel that another library created may have slots as small as it likes.
         if slot.len() < LEAST_BYTES {
@@ -112,24 +108,12 @@ impl<'a, M: Owned> CapnpBuilder<'a, M> {
 
     #[cold]
     fn commit_elsewhere(self, bytes: usize) -> Result<(), SendError> {
-        let span = reserve_span(self.slot.abort(), bytes, self.patience)?;
+        let span = self.slot.abort().reserve_span_within(bytes, self.patience)?;
         // SAFETY: the span is `bytes` bytes, this side's alone. Nothing was written to the ring since the
         // first slot was given up, so its words stand: this side alone writes slots.
         unsafe { self.arena.copy_to(span.start().cast()) };
         span.commit(bytes);
         Ok(())
-    }
-}
-
-fn reserve_span(
-    producer: &mut Producer,
-    bytes: usize,
-    patience: Patience,
-) -> Result<WriteSlot<'_>, SendError> {
-    match patience {
-        Patience::None => producer.try_reserve_span(bytes),
-        Patience::AtMost(wait) => producer.reserve_span_timeout(bytes, wait),
-        Patience::Endless => producer.reserve_span(bytes),
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) use park::Fence;
 #[cfg(not(loom))]
 pub(crate) use rhythm::Rhythm;
 #[cfg(not(loom))]
-pub(crate) use wait::{Outcome, Place, deadline_after, wait};
+pub(crate) use wait::{Outcome, Place, wait};
 
 /// Whether this process can issue the barrier that lets its peer send without a fence.
 #[cfg(not(loom))]

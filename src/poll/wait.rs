@@ -34,11 +34,6 @@ pub(crate) struct Place<'a> {
     pub(crate) parks: &'a AtomicU64,
 }
 
-/// A deadline, or none if it is farther away than the clock reaches.
-pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
-    Instant::now().checked_add(wait)
-}
-
 /// Looks a number of times in a row.
 #[inline(always)]
 fn spin(ready: &mut impl FnMut() -> bool) -> bool {

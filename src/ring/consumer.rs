@@ -11,7 +11,7 @@ use super::view::{Half, View};
 use super::{Patience, SKIP, within};
 use crate::crash::step;
 use crate::error::{Lie, RecvError};
-use crate::poll::{Fence, Outcome, PollControl, Rhythm, deadline_after, wait};
+use crate::poll::{Fence, Outcome, PollControl, Rhythm, wait};
 use crate::segment::{End, Lease, Side};
 
 /// The receiving half of a [`Transport`](crate::Transport): borrow the oldest message, drop it to release.
@@ -215,7 +215,7 @@ impl Consumer {
         while !stop.load(Ordering::Acquire) {
             match self.refill(Patience::Endless, Some(stop)) {
                 Err(RecvError::Empty) => {}
-                result => return result.map(|()| true),
+                result => return result.map(|_| true),
             }
         }
         Ok(false)
@@ -243,9 +243,9 @@ impl Consumer {
 
     /// Steps over the oldest message: its first sequence, and its length, read once and checked.
     #[inline(always)]
-    pub(super) fn message(&mut self, patience: Patience) -> Result<Message, RecvError> {
+    pub(super) fn message(&mut self, mut patience: Patience) -> Result<Message, RecvError> {
         if self.next == self.known {
-            self.refill(patience, None)?;
+            patience = self.refill(patience, None)?;
         }
         let sequence = self.next;
         let len = self.view.length(sequence).load(Ordering::Relaxed);
@@ -333,31 +333,32 @@ impl Consumer {
         if self.look()? { Ok(()) } else { Err(end) }
     }
 
-    /// Finds new messages, waiting as long as `patience` and `stop` allow.
+    /// Finds new messages, waiting as long as `patience` and `stop` allow; returns what is left of it.
     #[cold]
     #[inline(never)]
-    fn refill(&mut self, patience: Patience, stop: Option<&AtomicBool>) -> Result<(), RecvError> {
+    fn refill(&mut self, patience: Patience, stop: Option<&AtomicBool>) -> Result<Patience, RecvError> {
         let stopped = || stop.is_some_and(|s| s.load(Ordering::Acquire));
         self.pace.pause();
         if self.look()? {
             self.fence = self.view.fence(self.fence);
             self.rhythm.reset();
-            return Ok(());
+            return Ok(patience);
         }
         self.ended()?;
         if self.known != self.next {
-            return Ok(());
+            return Ok(patience);
         }
+        let patience = patience.started();
         let deadline = match patience {
             Patience::None => {
                 if self.rhythm.probe_due() && self.view.link().peer_is_gone() {
                     self.view.link().bury_peer();
                     self.ended()?;
                 }
-                return if self.known != self.next { Ok(()) } else { Err(RecvError::Empty) };
+                return if self.known != self.next { Ok(patience) } else { Err(RecvError::Empty) };
             }
-            Patience::AtMost(time) => deadline_after(time),
-            Patience::Endless => None,
+            Patience::Until(deadline) => Some(deadline),
+            Patience::AtMost(_) | Patience::Endless => None,
         };
         loop {
             let (words, link) = (self.view.words(), self.view.link());
@@ -383,7 +384,7 @@ impl Consumer {
             }
             if self.known != self.next {
                 self.rhythm.reset();
-                return Ok(());
+                return Ok(patience);
             }
             // Also when the peer keeps promising what is not there.
             if deadline.is_some_and(|d| Instant::now() >= d) {

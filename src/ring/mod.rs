@@ -37,7 +37,7 @@ mod view;
 #[cfg(all(loom, test))]
 mod model;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(not(loom))]
 pub use batch::Batch;
@@ -63,7 +63,20 @@ pub(crate) const SKIP: u32 = u32::MAX;
 pub(crate) enum Patience {
     None,
     AtMost(Duration),
+    Until(Instant),
     Endless,
+}
+
+#[cfg(not(loom))]
+impl Patience {
+    /// From now on: a call that waits twice still ends on time.
+    pub(crate) fn started(self) -> Self {
+        match self {
+            // What is farther away than the clock reaches has no end.
+            Self::AtMost(time) => Instant::now().checked_add(time).map_or(Self::Endless, Self::Until),
+            other => other,
+        }
+    }
 }
 
 impl Words {

@@ -61,8 +61,7 @@ impl Producer {
     /// the peer put something impossible into shared memory.
     #[inline]
     pub fn try_reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(Patience::None)?;
-        Ok(WriteSlot::new(self, room, true))
+        self.reserve_within(Patience::None)
     }
 
     /// Reserves the next slot, waiting as long as it takes.
@@ -72,8 +71,7 @@ impl Producer {
     /// As [`try_reserve`](Self::try_reserve), but never [`SendError::Full`].
     #[inline]
     pub fn reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(Patience::Endless)?;
-        Ok(WriteSlot::new(self, room, true))
+        self.reserve_within(Patience::Endless)
     }
 
     /// Reserves the next slot, waiting at most `wait`.
@@ -83,8 +81,7 @@ impl Producer {
     /// As [`try_reserve`](Self::try_reserve), but [`SendError::Timeout`] instead of [`SendError::Full`].
     #[inline]
     pub fn reserve_timeout(&mut self, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(Patience::AtMost(wait))?;
-        Ok(WriteSlot::new(self, room, true))
+        self.reserve_within(Patience::AtMost(wait))
     }
 
     /// Reserves adjacent slots for one message of up to `bytes` bytes, without waiting.
@@ -97,8 +94,7 @@ impl Producer {
     /// [`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size), else as
     /// [`try_reserve`](Self::try_reserve).
     pub fn try_reserve_span(&mut self, bytes: usize) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room_for_span(bytes, Patience::None)?;
-        Ok(WriteSlot::new(self, room, true))
+        self.reserve_span_within(bytes, Patience::None)
     }
 
     /// Reserves adjacent slots for one message of up to `bytes` bytes, waiting as long as it takes.
@@ -107,8 +103,7 @@ impl Producer {
     ///
     /// As [`try_reserve_span`](Self::try_reserve_span), but never [`SendError::Full`].
     pub fn reserve_span(&mut self, bytes: usize) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room_for_span(bytes, Patience::Endless)?;
-        Ok(WriteSlot::new(self, room, true))
+        self.reserve_span_within(bytes, Patience::Endless)
     }
 
     /// Reserves adjacent slots for one message of up to `bytes` bytes, waiting at most `wait`.
@@ -118,8 +113,7 @@ impl Producer {
     /// As [`try_reserve_span`](Self::try_reserve_span), but [`SendError::Timeout`] instead of
     /// [`SendError::Full`].
     pub fn reserve_span_timeout(&mut self, bytes: usize, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room_for_span(bytes, Patience::AtMost(wait))?;
-        Ok(WriteSlot::new(self, room, true))
+        self.reserve_span_within(bytes, Patience::AtMost(wait))
     }
 
     /// Copies one message into the next slot, without waiting.
@@ -199,10 +193,24 @@ impl Producer {
     }
 
     #[inline(always)]
+    pub(crate) fn reserve_within(&mut self, patience: Patience) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(patience)?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    pub(crate) fn reserve_span_within(
+        &mut self,
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room_for_span(bytes, patience)?;
+        Ok(WriteSlot::new(self, room, true))
+    }
+
+    #[inline(always)]
     fn send_patiently(&mut self, message: &[u8], patience: Patience) -> Result<(), SendError> {
         self.fits_slot(message.len())?;
-        let room = self.room(patience)?;
-        let mut slot = WriteSlot::new(self, room, true);
+        let mut slot = self.reserve_within(patience)?;
         slot[..message.len()].copy_from_slice(message);
         slot.commit(message.len());
         Ok(())

@@ -7,7 +7,7 @@ use super::Patience;
 use super::producer::Producer;
 use crate::crash::step;
 use crate::error::{Lie, SendError};
-use crate::poll::{Outcome, deadline_after, wait};
+use crate::poll::{Outcome, wait};
 use crate::segment::{End, bump};
 
 /// Free bytes from a slot on, within the mapping and the producer's alone until it commits: only
@@ -59,6 +59,7 @@ impl Producer {
             self.make_room(to_end + slots, patience)?;
             return Ok(Room { start: self.tail + to_end, capacity: bytes });
         }
+        let patience = patience.started();
         self.make_room(to_end, patience)?;
         self.skip(to_end);
         self.publish();
@@ -116,7 +117,7 @@ impl Producer {
         if self.pace.just_dry() {
             bump(&self.view.words().producer_counters.full_waits, 1);
         }
-        let deadline = match patience {
+        let deadline = match patience.started() {
             Patience::None => {
                 if self.rhythm.probe_due() && self.view.link().peer_is_gone() {
                     self.view.link().bury_peer();
@@ -124,8 +125,8 @@ impl Producer {
                 }
                 return Err(SendError::Full);
             }
-            Patience::AtMost(time) => deadline_after(time),
-            Patience::Endless => None,
+            Patience::Until(deadline) => Some(deadline),
+            Patience::AtMost(_) | Patience::Endless => None,
         };
         loop {
             let (words, link) = (self.view.words(), self.view.link());

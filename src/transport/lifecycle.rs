@@ -308,8 +308,7 @@ fn join(
 /// Whether the side A that made this segment still holds it, and the name.
 fn side_a_lives(rx: &Segment) -> Result<bool, OpenError> {
     let probe = |source| OpenError::Io { action: "probe", path: rx.path(), source };
-    let open = rx.words().producer_notice.ended() == Ok(End::Open);
-    Ok(open && rx.is_locked().map_err(probe)? && rx.is_named())
+    Ok(rx.is_locked().map_err(probe)? && rx.is_named())
 }
 
 /// Becomes side B of two whole segments of one generation, if nobody ever was.
@@ -331,7 +330,9 @@ fn claim(
         return Ok(Err(Missing::FreshGeneration));
     }
     // Our lock is on a file that may have been replaced before we had it.
-    if !tx.is_named() || !side_a_lives(&rx)? {
+    let ends = [rx.words().producer_notice.ended(), tx.words().consumer_notice.ended()];
+    let leaving = ends.iter().all(|end| *end != Ok(End::Open));
+    if leaving || !tx.is_named() || !side_a_lives(&rx)? {
         return Ok(Err(Missing::SideA));
     }
     Ok(Ok(start(Side::B, tx, rx, config)))

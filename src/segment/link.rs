@@ -1,10 +1,12 @@
 //! The two segments of one side, and what it knows of the other side's life.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::region::Segment;
+use super::system::sweep;
 use super::words::End;
 use crate::crash::step;
 
@@ -41,12 +43,15 @@ pub(crate) struct Link {
     pub(crate) rx: Segment,
     /// Whether the peer was ever seen there: what it writes later does not change that.
     peer_seen: AtomicBool,
+    /// Behind the mappings: fields are dropped in order.
+    _swept_last: SweptLast,
 }
 
 impl Link {
     pub(crate) fn new(side: Side, tx: Segment, rx: Segment) -> Self {
         // Side A was there: it made what side B found.
-        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B) }
+        let _swept_last = SweptLast([tx.path(), rx.path()]);
+        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B), _swept_last }
     }
 
     /// Whether the peer has been there and holds its lock no more. A peer that closed in order has said so
@@ -104,27 +109,21 @@ impl Drop for Lease {
             step("close: second file removed");
             let _ = removed.and_then(|()| self.link.tx.unlink());
             step("close: first file removed");
-        } else {
-            leave_no_file_behind(&self.link);
         }
         self.link.tx.unlock();
         step("close: unlocked");
     }
 }
 
-/// Where a mapped file cannot be removed, side A could not while this side had it mapped.
-#[cfg(windows)]
-fn leave_no_file_behind(link: &Link) {
-    let closed = |s: &Segment, end: fn(&Segment) -> Result<End, u32>| end(s) == Ok(End::Closed);
-    if closed(&link.rx, |s| s.words().producer_notice.ended())
-        && closed(&link.tx, |s| s.words().consumer_notice.ended())
-    {
-        let _ = link.tx.unlink().and_then(|()| link.rx.unlink());
+/// What could not be deleted while this side had it mapped is deleted when it has not.
+#[derive(Debug)]
+struct SweptLast([PathBuf; 2]);
+
+impl Drop for SweptLast {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| sweep(path));
     }
 }
-
-#[cfg(not(windows))]
-fn leave_no_file_behind(_link: &Link) {}
 
 /// Sixty-four bits that no other generation has.
 pub(crate) fn random() -> u64 {

@@ -12,7 +12,9 @@ use memmap2::{Advice, MmapRaw};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, linkat};
 
 use super::region::MapError;
-pub(super) use super::unix::{available_bytes, check_owner, open, read_prefix, same_file, write_prefix};
+pub(super) use super::unix::{
+    available_bytes, check_owner, open, read_prefix, remove, same_file, write_prefix,
+};
 use crate::config::Mapping;
 use crate::error::ConfigError;
 
@@ -60,9 +62,7 @@ impl Staged {
 }
 
 /// Nothing half made has a name.
-pub(crate) fn sweep(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
+pub(crate) fn sweep(_path: &Path) {}
 
 /// Sets the length and claims the pages, so that a full file system is an error now and no signal later.
 pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {

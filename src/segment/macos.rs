@@ -12,7 +12,9 @@ pub(super) use super::portable::{
     Staged, allocate, directory, is_locked, keep_space, try_claim, try_lock, unlock,
 };
 use super::region::MapError;
-pub(super) use super::unix::{available_bytes, check_owner, open, read_prefix, same_file, write_prefix};
+pub(super) use super::unix::{
+    available_bytes, check_owner, open, read_prefix, remove, same_file, write_prefix,
+};
 use crate::config::Mapping;
 
 impl Staged {

@@ -5,12 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::link::random;
-use super::region::remove_file;
 use crate::config::Mapping;
 use crate::error::ConfigError;
 
-/// Extension of a file that is not whole yet.
-const STAGED: &str = "new";
+/// Extension of a file that is not whole yet, or whole no longer.
+const ASIDE: &str = "aside";
 
 pub(super) fn directory() -> PathBuf {
     std::env::temp_dir()
@@ -24,9 +23,7 @@ pub(super) struct Staged {
 
 impl Staged {
     pub(super) fn create(options: &mut OpenOptions, path: &Path) -> io::Result<Self> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{:016x}.{STAGED}", random()));
-        let path = PathBuf::from(name);
+        let path = aside(path);
         let file = options.read(true).write(true).create_new(true).open(&path)?;
         Ok(Self { file, path })
     }
@@ -47,22 +44,29 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        let _ = remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Removes what a crashed side A left half made at `path`. Only for who holds the name.
-pub(crate) fn sweep(path: &Path) -> io::Result<()> {
-    let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Ok(()) };
+/// A name beside the one given that nobody else has.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{:016x}.{ASIDE}", random()));
+    PathBuf::from(name)
+}
+
+/// Removes what stands beside `path`: what a crashed side A left half made, what could not be deleted while it
+/// was mapped. What still cannot be is left for the next time.
+pub(crate) fn sweep(path: &Path) {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else { return };
     let prefix = format!("{}.", name.to_string_lossy());
-    for entry in std::fs::read_dir(parent)? {
-        let found = entry?.file_name();
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let found = entry.file_name();
         let found = found.to_string_lossy();
-        if found.strip_prefix(&prefix).is_some_and(|rest| rest.ends_with(&format!(".{STAGED}"))) {
-            remove_file(&parent.join(&*found))?;
+        if found.strip_prefix(&prefix).is_some_and(|rest| rest.ends_with(&format!(".{ASIDE}"))) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
-    Ok(())
 }
 
 /// Writes every byte, so that a full file system is an error now.

@@ -223,7 +223,7 @@ impl Segment {
     /// else replaces the file between the look and the removal.
     pub(crate) fn unlink(&self) -> io::Result<()> {
         match &self.path {
-            Some(path) if self.is_named() => remove_file(path),
+            Some(path) if self.is_named() => system::remove(path),
             _ => Ok(()),
         }
     }
@@ -246,14 +246,6 @@ impl Segment {
 
 const _: () = assert!(WORDS_OFFSET.is_multiple_of(align_of::<Words>()));
 const _: () = assert!(WORDS_OFFSET + size_of::<Words>() <= HEADER_BYTES);
-
-/// Removes a file that may be gone already.
-pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
 
 /// Why memory was not mapped as asked.
 pub(super) enum MapError {

@@ -61,3 +61,11 @@ pub(super) fn same_file(file: &File, path: &Path) -> bool {
 pub(super) fn available_bytes(file: &File) -> u64 {
     rustix::fs::fstatvfs(file).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
+
+/// Removes a file that may be gone already.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

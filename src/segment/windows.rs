@@ -9,6 +9,7 @@ use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::portable::aside;
 pub(crate) use super::portable::sweep;
 pub(super) use super::portable::{
     Staged, allocate, directory, is_locked, keep_space, try_claim, try_lock, unlock,
@@ -57,6 +58,20 @@ pub(super) fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io
 pub(super) fn write_prefix(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     file.write_all(bytes)
+}
+
+/// Takes the name away. A file that anybody has mapped cannot be deleted, so it gets another name first, and
+/// is swept by whoever goes last, or by the next `create`.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    let aside = aside(path);
+    match std::fs::rename(path, &aside) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => {
+            let _ = std::fs::remove_file(&aside);
+            Ok(())
+        }
+    }
 }
 
 /// A file is what its creator, its times and its length say: std has no stable file index.

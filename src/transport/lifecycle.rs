@@ -61,9 +61,8 @@ pub(crate) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<
         let path = path.clone();
         move |source| CreateError::Io { action, path, source }
     };
-    for path in [&tx_path, &rx_path] {
-        sweep(path).map_err(io("sweep", path))?;
-    }
+    sweep(&tx_path);
+    sweep(&rx_path);
     let rx = loop {
         // What a side A left that died between the two. Nobody but us makes or removes this file.
         match open_old(&rx_path, Direction::BToA) {
@@ -249,12 +248,13 @@ pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
     Ok(())
 }
 
-/// Side B: joins a whole, live, fresh generation within `wait`.
+/// Side B: joins a whole, live, fresh generation within `wait`, and not the one that it has `left`.
 pub(crate) fn open(
     name: &str,
     wait: Duration,
     config: &Config,
     expected: Option<Payloads>,
+    left: Option<u64>,
 ) -> Result<Arc<Lease>, OpenError> {
     check_name(name)?;
     config.tag_checked()?;
@@ -262,15 +262,15 @@ pub(crate) fn open(
     let deadline = Instant::now().checked_add(wait);
     let mut pause = Duration::from_micros(50);
     loop {
-        let missing = match join(name, config, expected)? {
+        let missing = match join(name, config, expected, left)? {
             Ok(lease) => return Ok(lease),
             Err(missing) => missing,
         };
-        let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
-        if left.is_zero() {
+        let remaining = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
+        if remaining.is_zero() {
             return Err(OpenError::Timeout { name: name.to_owned(), waited: wait, missing });
         }
-        thread::sleep(pause.min(left));
+        thread::sleep(pause.min(remaining));
         pause = (pause * 2).min(Duration::from_millis(5));
     }
 }
@@ -280,6 +280,7 @@ fn join(
     name: &str,
     config: &Config,
     expected: Option<Payloads>,
+    left: Option<u64>,
 ) -> Result<Result<Arc<Lease>, Missing>, OpenError> {
     let open = |direction, access, missing| {
         let path = path_of(name, direction);
@@ -296,6 +297,9 @@ fn join(
     };
     if !side_a_lives(&rx)? {
         return Ok(Err(Missing::SideA));
+    }
+    if left == Some(rx.fixed.generation) {
+        return Ok(Err(Missing::FreshGeneration));
     }
     let tx = match open(Direction::BToA, Access::Write, Missing::Ready)? {
         Ok(segment) if segment.fixed.generation == rx.fixed.generation => segment,

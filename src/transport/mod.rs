@@ -107,8 +107,10 @@ impl Transport {
         if self.side() == Side::A {
             return Err(OpenError::WrongSide);
         }
-        let name = self.name.as_ref().ok_or(OpenError::NoName)?;
-        *self = Self::open_typed(name, wait, &self.config, self.payloads)?;
+        let name = self.name.as_deref().ok_or(OpenError::NoName)?;
+        let left = self.producer.lease().link.rx.fixed.generation;
+        let lease = lifecycle::open(name, wait, &self.config, self.payloads, Some(left))?;
+        *self = Self::from_lease(lease, self.name.as_deref(), &self.config, self.payloads);
         Ok(())
     }
 
@@ -123,7 +125,7 @@ impl Transport {
         config: &Config,
         expected: Option<Payloads>,
     ) -> Result<Self, OpenError> {
-        let lease = lifecycle::open(name, wait, config, expected)?;
+        let lease = lifecycle::open(name, wait, config, expected, None)?;
         Ok(Self::from_lease(lease, Some(name), config, expected))
     }
 

@@ -247,7 +247,7 @@ fn an_end_that_is_none() {
 #[test]
 fn words_that_cost_patience_at_most() {
     let halves = [at::PRODUCER_PARKED, at::CONSUMER_PARKED, at::BARRIER[0], at::BARRIER[1], at::ATTACHED];
-    let words = [at::POLL[0], at::POLL[1], at::BYTES, at::MESSAGES].into_iter().chain(at::COUNTERS);
+    let words = [at::POLL[0], at::POLL[1]].into_iter().chain(at::COUNTERS);
     for place in words.chain(halves) {
         for value in nasty(0) {
             let mut pair = pair(PollMode::Park).warm();

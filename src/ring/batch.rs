@@ -12,13 +12,13 @@ use crate::error::SendError;
 #[must_use = "a batch publishes when it is dropped"]
 pub struct Batch<'a> {
     producer: &'a mut Producer,
-    /// Messages ever committed, when the batch began.
+    /// Where the batch began; each of its messages takes one slot.
     before: u64,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(producer: &'a mut Producer) -> Self {
-        let before = producer.messages();
+        let before = producer.tail();
         Self { producer, before }
     }
 
@@ -51,7 +51,7 @@ impl<'a> Batch<'a> {
 
     /// Makes everything gathered visible and returns how many messages that was.
     pub fn publish(self) -> usize {
-        (self.producer.messages() - self.before) as usize
+        (self.producer.tail() - self.before) as usize
     }
 }
 

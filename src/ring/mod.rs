@@ -17,7 +17,7 @@
 //! | `parked` | sleeper, then waker | the other | fences, see `poll::park` |
 //! | `end` | either, `Release` | the other, `Acquire` | everything that was published before |
 //! | `attached` | producer, `Release` | consumer, `Acquire` | that it holds its lock |
-//! | `bytes`, `messages`, counters, modes | one side | anyone, `Relaxed` | nothing: figures |
+//! | counters, modes | one side | anyone, `Relaxed` | nothing: figures |
 
 #[cfg(not(loom))]
 mod batch;
@@ -31,6 +31,8 @@ mod producer;
 mod room;
 #[cfg(not(loom))]
 mod slot;
+#[cfg(not(loom))]
+mod tally;
 #[cfg(not(loom))]
 mod view;
 
@@ -47,6 +49,8 @@ pub use consumer::Consumer;
 pub use producer::Producer;
 #[cfg(not(loom))]
 pub use slot::{ReadSlot, WriteSlot};
+#[cfg(not(loom))]
+pub(crate) use tally::Tally;
 
 use crate::crash::step;
 use crate::error::Lie;

@@ -10,7 +10,7 @@ use crate::sync::spin_loop;
 /// Longest pause, in `spin_loop`s.
 const LONGEST: u32 = 24;
 /// A look that brings this many slots paid for itself.
-const PLENTY: u64 = 64;
+const PLENTY: u64 = 256;
 /// A pause of this length that still brings a single slot brings nothing.
 const IN_VAIN: u32 = 8;
 /// Fruitful looks before the next try, after pausing was in vain.
@@ -101,6 +101,6 @@ mod tests {
     #[test]
     fn a_wait_ends_the_pausing_and_plenty_shortens_it() {
         assert_eq!(after(&[1, 1, 1, 0, 0, 0, 0, 1]), 0);
-        assert_eq!(after(&[1, 1, 1, 100]), 7);
+        assert_eq!(after(&[1, 1, 1, 300]), 7);
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::pace::Pace;
-use super::slot::WriteSlot;
+use super::slot::{Commit, WriteSlot};
+use super::tally::Tally;
 use super::view::{Half, View};
 use super::{Patience, SKIP};
 use crate::crash::step;
@@ -25,8 +26,7 @@ pub struct Producer {
     pub(super) tail: u64,
     /// First sequence that is not known to be free.
     pub(super) limit: u64,
-    bytes: u64,
-    messages: u64,
+    pub(super) tally: Tally,
     pub(super) fence: Fence,
     pub(super) fault: Option<Lie>,
     pub(super) rhythm: Rhythm,
@@ -42,8 +42,7 @@ impl Producer {
             view,
             tail: 0,
             limit,
-            bytes: 0,
-            messages: 0,
+            tally: Tally::default(),
             fence,
             fault: None,
             rhythm: Rhythm::default(),
@@ -195,7 +194,7 @@ impl Producer {
     #[inline(always)]
     pub(crate) fn reserve_within(&mut self, patience: Patience) -> Result<WriteSlot<'_>, SendError> {
         let room = self.room(patience)?;
-        Ok(WriteSlot::new(self, room, true))
+        Ok(WriteSlot::new(self, room, Commit::Now))
     }
 
     pub(crate) fn reserve_span_within(
@@ -204,7 +203,7 @@ impl Producer {
         patience: Patience,
     ) -> Result<WriteSlot<'_>, SendError> {
         let room = self.room_for_span(bytes, patience)?;
-        Ok(WriteSlot::new(self, room, true))
+        Ok(WriteSlot::new(self, room, Commit::Span))
     }
 
     #[inline(always)]
@@ -225,12 +224,12 @@ impl Producer {
     #[inline]
     pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
         let room = self.room(Patience::None)?;
-        Ok(WriteSlot::new(self, room, false))
+        Ok(WriteSlot::new(self, room, Commit::Gathered))
     }
 
-    /// Messages ever committed.
-    pub(super) fn messages(&self) -> u64 {
-        self.messages
+    /// Next sequence to reserve.
+    pub(super) fn tail(&self) -> u64 {
+        self.tail
     }
 
     /// Marks the rest of the lap as empty.
@@ -249,28 +248,21 @@ impl Producer {
         }
     }
 
-    /// Takes `len` bytes from `start` on as the next message.
+    /// Takes the first `len` bytes of the next slot as a message.
     #[inline(always)]
-    pub(super) fn commit(&mut self, start: u64, len: usize, publish: bool) {
-        if len <= self.view.stride() && start == self.tail {
-            self.take(len, 1);
-        } else {
-            self.commit_span(start, len);
-        }
-        if publish {
-            self.publish();
-        }
+    pub(super) fn commit(&mut self, len: usize) {
+        self.take(len, 1);
     }
 
-    #[cold]
+    /// Takes `len` bytes from `start` on as a message, skips what lies before, and publishes both.
     #[inline(never)]
-    fn commit_span(&mut self, start: u64, len: usize) {
+    pub(super) fn commit_span(&mut self, start: u64, len: usize) {
         let skipped = start - self.tail;
         if skipped > 0 {
             self.skip(skipped);
         }
-        let slots = self.view.geometry().slots_for(len) as u64;
-        self.take(len, slots);
+        self.take(len, self.view.geometry().slots_for(len) as u64);
+        self.publish();
     }
 
     #[inline(always)]
@@ -279,17 +271,12 @@ impl Producer {
         self.set_length(self.tail, len as u32);
         step("commit: after length");
         self.tail += slots;
-        self.messages += 1;
-        self.bytes += len as u64;
     }
 
     /// Makes everything committed visible.
     #[inline(always)]
     pub(super) fn publish(&mut self) {
-        let words = self.view.words();
-        words.producer.bytes.store(self.bytes, Ordering::Relaxed);
-        words.producer.messages.store(self.messages, Ordering::Relaxed);
-        words.publish(self.tail, self.fence);
+        self.view.words().publish(self.tail, self.fence);
     }
 }
 

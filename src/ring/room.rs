@@ -36,7 +36,12 @@ impl Producer {
     pub(super) fn room(&mut self, patience: Patience) -> Result<Room, SendError> {
         let open = self.view.words().consumer_notice.end.load(Ordering::Relaxed) == End::Open as u32;
         if self.tail == self.limit || !open {
-            self.make_room(1, patience)?;
+            // Known where this is inlined, so that nothing is stored for the cold call beforehand.
+            match patience {
+                Patience::None => self.one_now()?,
+                Patience::Endless => self.one_in_the_end()?,
+                timed => self.make_room(1, timed)?,
+            }
         }
         step("reserve");
         Ok(Room { start: self.tail, capacity: self.view.geometry().slot_size })
@@ -78,6 +83,11 @@ impl Producer {
         self.pace.looked(if count - taken >= slots { count - taken } else { 0 });
         self.limit = self.tail + (count - taken);
         self.fence = self.view.fence(self.fence);
+        // No slot is used again before its length is added up: that takes a look, and this is where one is.
+        let words = self.view.words();
+        let published = words.producer.tail.load(Ordering::Relaxed);
+        self.tally.advance(published, self.view.lengths(), self.view.geometry());
+        self.tally.publish(words);
         Ok(count - taken >= slots)
     }
 
@@ -101,6 +111,18 @@ impl Producer {
                 allowed: End::Superseded as u64,
             })),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn one_now(&mut self) -> Result<(), SendError> {
+        self.make_room(1, Patience::None)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn one_in_the_end(&mut self) -> Result<(), SendError> {
+        self.make_room(1, Patience::Endless)
     }
 
     /// Waits until `slots` slots are free.

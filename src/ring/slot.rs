@@ -11,6 +11,17 @@ use super::consumer::{Consumer, Message};
 use super::producer::Producer;
 use super::room::Room;
 
+/// What becomes of a committed message.
+#[derive(Clone, Copy)]
+pub(super) enum Commit {
+    /// It is published: one slot, the producer's next.
+    Now,
+    /// A batch publishes it: one slot, the producer's next.
+    Gathered,
+    /// It is published: a span, which may begin beyond what is left of the lap.
+    Span,
+}
+
 /// A reserved slot, or span of slots: the message is built in here, where the peer will read it.
 ///
 /// Its bytes are whatever the slot carried before (zeros in the first lap). [`commit`](Self::commit) makes
@@ -22,7 +33,7 @@ pub struct WriteSlot<'a> {
     start: u64,
     bytes: NonNull<u8>,
     capacity: usize,
-    publish: bool,
+    commit: Commit,
 }
 
 // SAFETY: the guard is an exclusive borrow of a `Producer`, which is Send, and of bytes that the ring gives
@@ -31,9 +42,9 @@ unsafe impl Send for WriteSlot<'_> {}
 
 impl<'a> WriteSlot<'a> {
     #[inline(always)]
-    pub(super) fn new(producer: &'a mut Producer, room: Room, publish: bool) -> Self {
+    pub(super) fn new(producer: &'a mut Producer, room: Room, commit: Commit) -> Self {
         let bytes = producer.view.slot(room.start());
-        Self { producer, start: room.start(), bytes, capacity: room.capacity(), publish }
+        Self { producer, start: room.start(), bytes, capacity: room.capacity(), commit }
     }
 
     /// Publishes the first `len` bytes as one message. A span gives the slots it does not need back.
@@ -44,7 +55,14 @@ impl<'a> WriteSlot<'a> {
     #[inline(always)]
     pub fn commit(self, len: usize) {
         assert!(len <= self.capacity, "commit of {len} bytes into a reservation of {}", self.capacity);
-        self.producer.commit(self.start, len, self.publish);
+        match self.commit {
+            Commit::Now => {
+                self.producer.commit(len);
+                self.producer.publish();
+            }
+            Commit::Gathered => self.producer.commit(len),
+            Commit::Span => self.producer.commit_span(self.start, len),
+        }
     }
 
     /// The first byte: for code that builds through pointers, and never looks at the slice meanwhile.

@@ -71,6 +71,15 @@ impl View {
         unsafe { word.as_ref() }
     }
 
+    /// Every length word.
+    pub(super) fn lengths(&self) -> &[AtomicU32] {
+        let link = &self.lease.link;
+        match self.half {
+            Half::Producer => link.tx.lengths(),
+            Half::Consumer => link.rx.lengths(),
+        }
+    }
+
     /// The first byte of a slot.
     #[inline(always)]
     pub(super) fn slot(&self, sequence: u64) -> NonNull<u8> {

@@ -51,10 +51,6 @@ pub(crate) struct Control {
 pub(crate) struct ProducerLine {
     /// Next sequence to publish.
     pub(crate) tail: AtomicU64,
-    /// Payload bytes published.
-    pub(crate) bytes: AtomicU64,
-    /// Messages published.
-    pub(crate) messages: AtomicU64,
 }
 
 /// Written by the consumer at each release.
@@ -108,6 +104,14 @@ pub(crate) struct Counters {
     pub(crate) parks: AtomicU64,
     /// Times this end woke the other.
     pub(crate) wakes: AtomicU64,
+    /// Odd while the next three change (the producer's line only), see `ring::tally`.
+    pub(crate) version: AtomicU64,
+    /// The sequence that the next two were counted up to.
+    pub(crate) counted: AtomicU64,
+    /// Messages published before it.
+    pub(crate) messages: AtomicU64,
+    /// Payload bytes of these.
+    pub(crate) bytes: AtomicU64,
 }
 
 /// All words of one ring. Offsets within the header are in `docs/layout.md`.
@@ -155,11 +159,7 @@ impl Words {
                 barrier: [AtomicU32::new(0), AtomicU32::new(0)],
                 attached: AtomicU32::new(0),
             },
-            producer: ProducerLine {
-                tail: AtomicU64::new(0),
-                bytes: AtomicU64::new(0),
-                messages: AtomicU64::new(0),
-            },
+            producer: ProducerLine { tail: AtomicU64::new(0) },
             consumer: ConsumerLine { head: AtomicU64::new(0) },
             producer_notice: notice(),
             consumer_notice: notice(),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::config::{Mapping, check_name};
 use crate::error::{Missing, OpenError};
+use crate::ring::Tally;
 use crate::segment::{Access, Direction, End, Segment, SegmentOpenError, path_of};
 
 /// Both rings of a channel, as seen from one side.
@@ -29,7 +30,7 @@ pub struct RingStats {
     pub used_slots: usize,
     /// Whether either end has closed, died or been superseded, as far as it is known.
     pub closed: bool,
-    /// Messages published.
+    /// Messages published. Counted by the lengths in the ring, so it costs the sender nothing.
     pub messages: u64,
     /// Payload bytes published.
     pub bytes: u64,
@@ -89,6 +90,7 @@ impl RingStats {
         // The head first: it never passes the tail, so an honest pair never comes out negative.
         let head = words.consumer.head.load(Ordering::Acquire);
         let tail = words.producer.tail.load(Ordering::Acquire);
+        let tally = Tally::of(words, segment.lengths(), &segment.geometry);
         let used = tail.wrapping_sub(head).min(segment.geometry.slot_count as u64);
         Self {
             slot_size: segment.geometry.slot_size,
@@ -97,8 +99,8 @@ impl RingStats {
             closed: [&words.producer_notice, &words.consumer_notice]
                 .iter()
                 .any(|n| n.ended() != Ok(End::Open)),
-            messages: words.producer.messages.load(Ordering::Relaxed),
-            bytes: words.producer.bytes.load(Ordering::Relaxed),
+            messages: tally.messages,
+            bytes: tally.bytes,
             full_waits: words.producer_counters.full_waits.load(Ordering::Relaxed),
             parks: sum([&words.producer_counters.parks, &words.consumer_counters.parks]),
             wakes: sum([&words.producer_counters.wakes, &words.consumer_counters.wakes]),

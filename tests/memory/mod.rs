@@ -19,14 +19,12 @@ pub mod at {
     pub const BARRIER: [usize; 2] = [272, 276];
     pub const ATTACHED: usize = 280;
     pub const TAIL: usize = 384;
-    pub const BYTES: usize = 392;
-    pub const MESSAGES: usize = 400;
     pub const HEAD: usize = 512;
     pub const PRODUCER_PARKED: usize = 640;
     pub const PRODUCER_END: usize = 644;
     pub const CONSUMER_PARKED: usize = 768;
     pub const CONSUMER_END: usize = 772;
-    pub const COUNTERS: [usize; 6] = [896, 904, 912, 1024, 1032, 1040];
+    pub const COUNTERS: [usize; 10] = [896, 904, 912, 920, 928, 936, 944, 1024, 1032, 1040];
     pub const LENGTHS: usize = 4096;
     pub const SLOTS: usize = 8192;
 }

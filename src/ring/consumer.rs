@@ -11,8 +11,9 @@ use super::view::{Half, View};
 use super::{Patience, SKIP, within};
 use crate::crash::step;
 use crate::error::{Lie, RecvError};
-use crate::poll::{Fence, Outcome, PollControl, Rhythm, wait};
+use crate::poll::{Fence, Outcome, PollControl, PollMode, Rhythm, wait};
 use crate::segment::{End, Lease, Side};
+use crate::sync::spin_loop;
 
 /// The receiving half of a [`Transport`](crate::Transport): borrow the oldest message, drop it to release.
 ///
@@ -33,6 +34,9 @@ pub struct Consumer {
     rhythm: Rhythm,
     pace: Pace,
 }
+
+/// Looks in a row before the clock is asked how long the wait is.
+const GLANCES: u32 = 64;
 
 /// A published message that is not released, within the mapping: only [`Consumer::message`] makes one.
 #[derive(Clone, Copy)]
@@ -296,6 +300,7 @@ impl Consumer {
     }
 
     /// Looks how far the producer is; whether there is anything.
+    #[inline(always)]
     fn look(&mut self) -> Result<bool, RecvError> {
         if let Some(lie) = self.fault {
             return Err(RecvError::Corrupt(lie));
@@ -333,6 +338,27 @@ impl Consumer {
         if self.look()? { Ok(()) } else { Err(end) }
     }
 
+    /// Looks a number of times in a row, for an answer that is on its way; not if this side polls at intervals.
+    #[inline]
+    fn glance(&mut self, stop: Option<&AtomicBool>) -> Result<bool, RecvError> {
+        let place = self.view.place();
+        if matches!(PollMode::decode(place.mode.load(Ordering::Relaxed)), PollMode::Interval(_)) {
+            return Ok(false);
+        }
+        for _ in 0..GLANCES {
+            if self.look()? {
+                self.rhythm.reset();
+                return Ok(true);
+            }
+            let end = self.view.words().producer_notice.end.load(Ordering::Relaxed);
+            if end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed)) {
+                return Ok(false);
+            }
+            spin_loop();
+        }
+        Ok(false)
+    }
+
     /// Finds new messages, waiting as long as `patience` and `stop` allow; returns what is left of it.
     #[cold]
     #[inline(never)]
@@ -346,6 +372,9 @@ impl Consumer {
         }
         self.ended()?;
         if self.known != self.next {
+            return Ok(patience);
+        }
+        if !matches!(patience, Patience::None) && self.glance(stop)? {
             return Ok(patience);
         }
         let patience = patience.started();

@@ -15,6 +15,9 @@ use crate::error::{Lie, SendError};
 use crate::poll::{Fence, PollControl, Rhythm};
 use crate::segment::{End, Lease, Side};
 
+/// Slots between the one that is written and the one that is fetched for writing.
+const AHEAD: u64 = 7;
+
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
 /// Dropping it closes this direction in order: the peer receives what was committed, then
@@ -271,6 +274,15 @@ impl Producer {
         self.set_length(self.tail, len as u32);
         step("commit: after length");
         self.tail += slots;
+    }
+
+    /// Begins to bring a slot here that is written soon, by a message like the last. Its lines are the
+    /// consumer's since the last lap, and stores that wait for them hold up the next publication.
+    #[inline(always)]
+    pub(super) fn fetch_ahead(&self, len: usize) {
+        if self.limit - self.tail > AHEAD {
+            self.view.fetch(self.tail + AHEAD, len);
+        }
     }
 
     /// Makes everything committed visible.

@@ -59,6 +59,7 @@ impl<'a> WriteSlot<'a> {
             Commit::Now => {
                 self.producer.commit(len);
                 self.producer.publish();
+                self.producer.fetch_ahead(len);
             }
             Commit::Gathered => self.producer.commit(len),
             Commit::Span => self.producer.commit_span(self.start, len),

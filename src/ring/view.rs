@@ -87,6 +87,24 @@ impl View {
         unsafe { self.slots.add(self.index(sequence) * self.stride) }
     }
 
+    /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most four: what
+    /// follows, the processor sees coming.
+    #[inline(always)]
+    pub(super) fn fetch(&self, sequence: u64, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let slot = self.slot(sequence).as_ptr();
+            let lines = (len / 64).min(3);
+            for line in 0..=lines {
+                // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
+                unsafe { _mm_prefetch::<_MM_HINT_ET0>(slot.wrapping_add(line * 64).cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (sequence, len);
+    }
+
     #[inline(always)]
     pub(super) fn index(&self, sequence: u64) -> usize {
         (sequence & self.mask) as usize

@@ -11,9 +11,8 @@ use super::view::{Half, View};
 use super::{Patience, SKIP, within};
 use crate::crash::step;
 use crate::error::{Lie, RecvError};
-use crate::poll::{Fence, Outcome, PollControl, PollMode, Rhythm, wait};
+use crate::poll::{Fence, PollControl, Rhythm};
 use crate::segment::{End, Lease, Side};
-use crate::sync::spin_loop;
 
 /// The receiving half of a [`Transport`](crate::Transport): borrow the oldest message, drop it to release.
 ///
@@ -23,20 +22,21 @@ use crate::sync::spin_loop;
 pub struct Consumer {
     pub(super) view: View,
     /// Next sequence to receive. Everything before it is released when a guard drops.
-    next: u64,
+    pub(super) next: u64,
     /// First sequence that is not known to be published.
-    known: u64,
+    pub(super) known: u64,
     /// Lengths that are possible: all, or one for a ring of one type.
     least: u32,
     most: u32,
-    fence: Fence,
-    fault: Option<Lie>,
-    rhythm: Rhythm,
-    pace: Pace,
+    pub(super) fence: Fence,
+    pub(super) fault: Option<Lie>,
+    /// Why the last refill failed, until it is told.
+    pub(super) failure: Option<RecvError>,
+    /// When the wait of the last refill ends, if it had one.
+    pub(super) deadline: Option<Instant>,
+    pub(super) rhythm: Rhythm,
+    pub(super) pace: Pace,
 }
-
-/// Looks in a row before the clock is asked how long the wait is.
-const GLANCES: u32 = 64;
 
 /// A published message that is not released, within the mapping: only [`Consumer::message`] makes one.
 #[derive(Clone, Copy)]
@@ -70,6 +70,8 @@ impl Consumer {
             most,
             fence,
             fault: None,
+            failure: None,
+            deadline: None,
             rhythm: Rhythm::default(),
             pace: Pace::default(),
         }
@@ -217,9 +219,9 @@ impl Consumer {
     pub(crate) fn wait_unless(&mut self, stop: &AtomicBool) -> Result<bool, RecvError> {
         // Acquire pairs with the Release of whoever stops us.
         while !stop.load(Ordering::Acquire) {
-            match self.refill(Patience::Endless, Some(stop)) {
+            match self.wait_for_messages(Patience::Endless, Some(stop)) {
                 Err(RecvError::Empty) => {}
-                result => return result.map(|_| true),
+                result => return result.map(|()| true),
             }
         }
         Ok(false)
@@ -247,9 +249,12 @@ impl Consumer {
 
     /// Steps over the oldest message: its first sequence, and its length, read once and checked.
     #[inline(always)]
-    pub(super) fn message(&mut self, mut patience: Patience) -> Result<Message, RecvError> {
-        if self.next == self.known {
-            patience = self.refill(patience, None)?;
+    pub(super) fn message(&mut self, patience: Patience) -> Result<Message, RecvError> {
+        if matches!(patience, Patience::AtMost(_)) {
+            self.deadline = None;
+        }
+        if self.next == self.known && !self.refill(patience) {
+            return Err(self.failure());
         }
         let sequence = self.next;
         let len = self.view.length(sequence).load(Ordering::Relaxed);
@@ -274,7 +279,12 @@ impl Consumer {
             self.next += to_end;
             self.release();
             if self.next == self.known {
-                self.refill(patience, None)?;
+                // The call has waited already, perhaps; its time is not to be counted twice.
+                let patience = match (patience, self.deadline) {
+                    (Patience::AtMost(_), Some(deadline)) => Patience::Until(deadline),
+                    (patience, _) => patience,
+                };
+                self.wait_for_messages(patience, None)?;
             }
             len = self.view.length(self.next).load(Ordering::Relaxed);
         }
@@ -297,132 +307,6 @@ impl Consumer {
     #[inline(always)]
     pub(super) fn release(&mut self) {
         self.view.words().release(self.next, self.fence);
-    }
-
-    /// Looks how far the producer is; whether there is anything.
-    #[inline(always)]
-    fn look(&mut self) -> Result<bool, RecvError> {
-        if let Some(lie) = self.fault {
-            return Err(RecvError::Corrupt(lie));
-        }
-        let words = self.view.words();
-        let published = words.published(self.next, self.view.slot_count()).map_err(|lie| self.poison(lie))?;
-        self.known = self.next + published;
-        self.pace.looked(published);
-        Ok(published > 0)
-    }
-
-    #[cold]
-    fn poison(&mut self, lie: Lie) -> RecvError {
-        self.fault = Some(lie);
-        self.known = self.next;
-        RecvError::Corrupt(lie)
-    }
-
-    /// The peer's end, as an error, once everything it published is received.
-    fn ended(&mut self) -> Result<(), RecvError> {
-        let end = match self.view.words().producer_notice.ended() {
-            Ok(End::Open) => return Ok(()),
-            Ok(End::Closed) => RecvError::Closed,
-            Ok(End::Died) => RecvError::PeerDead,
-            Ok(End::Superseded) => RecvError::Superseded,
-            Err(word) => {
-                return Err(self.poison(Lie {
-                    word: "producer end",
-                    found: word.into(),
-                    allowed: End::Superseded as u64,
-                }));
-            }
-        };
-        // What was published before the end is visible now that the end is.
-        if self.look()? { Ok(()) } else { Err(end) }
-    }
-
-    /// Looks a number of times in a row, for an answer that is on its way; not if this side polls at intervals.
-    #[inline]
-    fn glance(&mut self, stop: Option<&AtomicBool>) -> Result<bool, RecvError> {
-        let place = self.view.place();
-        if matches!(PollMode::decode(place.mode.load(Ordering::Relaxed)), PollMode::Interval(_)) {
-            return Ok(false);
-        }
-        for _ in 0..GLANCES {
-            if self.look()? {
-                self.rhythm.reset();
-                return Ok(true);
-            }
-            let end = self.view.words().producer_notice.end.load(Ordering::Relaxed);
-            if end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed)) {
-                return Ok(false);
-            }
-            spin_loop();
-        }
-        Ok(false)
-    }
-
-    /// Finds new messages, waiting as long as `patience` and `stop` allow; returns what is left of it.
-    #[cold]
-    #[inline(never)]
-    fn refill(&mut self, patience: Patience, stop: Option<&AtomicBool>) -> Result<Patience, RecvError> {
-        let stopped = || stop.is_some_and(|s| s.load(Ordering::Acquire));
-        self.pace.pause();
-        if self.look()? {
-            self.fence = self.view.fence(self.fence);
-            self.rhythm.reset();
-            return Ok(patience);
-        }
-        self.ended()?;
-        if self.known != self.next {
-            return Ok(patience);
-        }
-        if !matches!(patience, Patience::None) && self.glance(stop)? {
-            return Ok(patience);
-        }
-        let patience = patience.started();
-        let deadline = match patience {
-            Patience::None => {
-                if self.rhythm.probe_due() && self.view.link().peer_is_gone() {
-                    self.view.link().bury_peer();
-                    self.ended()?;
-                }
-                return if self.known != self.next { Ok(patience) } else { Err(RecvError::Empty) };
-            }
-            Patience::Until(deadline) => Some(deadline),
-            Patience::AtMost(_) | Patience::Endless => None,
-        };
-        loop {
-            let (words, link) = (self.view.words(), self.view.link());
-            let (next, mut looks) = (self.next, 0);
-            let outcome = wait(
-                &self.view.place(),
-                &mut self.rhythm,
-                deadline,
-                || {
-                    looks += 1;
-                    words.producer.tail.load(Ordering::Acquire) != next
-                        || words.producer_notice.end.load(Ordering::Relaxed) != End::Open as u32
-                        || stopped()
-                },
-                || link.peer_is_gone(),
-            );
-            if outcome == Outcome::PeerGone {
-                link.bury_peer();
-            }
-            self.pace.waited(looks);
-            if !self.look()? {
-                self.ended()?;
-            }
-            if self.known != self.next {
-                self.rhythm.reset();
-                return Ok(patience);
-            }
-            // Also when the peer keeps promising what is not there.
-            if deadline.is_some_and(|d| Instant::now() >= d) {
-                return Err(RecvError::Timeout);
-            }
-            if stopped() {
-                return Err(RecvError::Empty);
-            }
-        }
     }
 }
 

@@ -20,6 +20,8 @@
 //! | counters, modes | one side | anyone, `Relaxed` | nothing: figures |
 
 #[cfg(not(loom))]
+mod arrival;
+#[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
 mod consumer;

@@ -1,0 +1,173 @@
+//! Finding messages for the consumer, now or by waiting.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::Patience;
+use super::consumer::Consumer;
+use crate::error::{Lie, RecvError};
+use crate::poll::{Outcome, PollMode, wait};
+use crate::segment::End;
+use crate::sync::spin_loop;
+
+/// Looks in a row before the clock is asked how long the wait is.
+const GLANCES: u32 = 64;
+
+impl Consumer {
+    /// Looks how far the producer is; whether there is anything.
+    #[inline(always)]
+    pub(super) fn look(&mut self) -> Result<bool, RecvError> {
+        if let Some(lie) = self.fault {
+            return Err(RecvError::Corrupt(lie));
+        }
+        let words = self.view.words();
+        let published = words.published(self.next, self.view.slot_count()).map_err(|lie| self.poison(lie))?;
+        self.known = self.next + published;
+        self.pace.looked(published);
+        Ok(published > 0)
+    }
+
+    #[cold]
+    pub(super) fn poison(&mut self, lie: Lie) -> RecvError {
+        self.fault = Some(lie);
+        self.known = self.next;
+        RecvError::Corrupt(lie)
+    }
+
+    /// The peer's end, as an error, once everything it published is received.
+    fn ended(&mut self) -> Result<(), RecvError> {
+        let end = match self.view.words().producer_notice.ended() {
+            Ok(End::Open) => return Ok(()),
+            Ok(End::Closed) => RecvError::Closed,
+            Ok(End::Died) => RecvError::PeerDead,
+            Ok(End::Superseded) => RecvError::Superseded,
+            Err(word) => {
+                return Err(self.poison(Lie {
+                    word: "producer end",
+                    found: word.into(),
+                    allowed: End::Superseded as u64,
+                }));
+            }
+        };
+        // What was published before the end is visible now that the end is.
+        if self.look()? { Ok(()) } else { Err(end) }
+    }
+
+    /// Finds new messages, waiting as long as `patience` allows; if not, `failure` says why. A small result,
+    /// because an answer that is on its way is waited for here.
+    #[inline(never)]
+    pub(super) fn refill(&mut self, patience: Patience) -> bool {
+        self.pace.pause();
+        if self.find() {
+            return true;
+        }
+        match self.wait_for_messages(patience, None) {
+            Ok(()) => true,
+            Err(failure) => {
+                self.failure = Some(failure);
+                false
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn failure(&mut self) -> RecvError {
+        self.failure.take().unwrap_or(RecvError::Empty)
+    }
+
+    /// Looks, and leaves whatever is wrong for the next look.
+    #[inline(always)]
+    fn find(&mut self) -> bool {
+        let found = self.fault.is_none() && matches!(self.look(), Ok(true));
+        if found {
+            self.rhythm.reset();
+        }
+        found
+    }
+
+    /// Looks a number of times in a row, for an answer that is on its way; not if this side polls at intervals.
+    #[inline(always)]
+    fn glance(&mut self, stop: Option<&AtomicBool>) -> bool {
+        let mode = self.view.place().mode.load(Ordering::Relaxed);
+        if matches!(PollMode::decode(mode), PollMode::Interval(_)) {
+            return false;
+        }
+        for _ in 0..GLANCES {
+            if self.find() {
+                return true;
+            }
+            let end = self.view.words().producer_notice.end.load(Ordering::Relaxed);
+            if end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed)) {
+                return false;
+            }
+            spin_loop();
+        }
+        false
+    }
+
+    /// Waits for new messages as long as `patience` and `stop` allow.
+    pub(super) fn wait_for_messages(
+        &mut self,
+        patience: Patience,
+        stop: Option<&AtomicBool>,
+    ) -> Result<(), RecvError> {
+        let stopped = || stop.is_some_and(|s| s.load(Ordering::Acquire));
+        self.fence = self.view.fence(self.fence);
+        if matches!(patience, Patience::None) {
+            return self.now_or_never();
+        }
+        if self.glance(stop) {
+            return Ok(());
+        }
+        self.deadline = match patience.started() {
+            Patience::Until(deadline) => Some(deadline),
+            _ => None,
+        };
+        loop {
+            if !self.look()? {
+                self.ended()?;
+            }
+            if self.known != self.next {
+                self.rhythm.reset();
+                return Ok(());
+            }
+            // Also when the peer keeps promising what is not there.
+            if self.deadline.is_some_and(|d| Instant::now() >= d) {
+                return Err(RecvError::Timeout);
+            }
+            if stopped() {
+                return Err(RecvError::Empty);
+            }
+            let (words, link) = (self.view.words(), self.view.link());
+            let (next, mut looks) = (self.next, 0);
+            let outcome = wait(
+                &self.view.place(),
+                &mut self.rhythm,
+                self.deadline,
+                || {
+                    looks += 1;
+                    words.producer.tail.load(Ordering::Acquire) != next
+                        || words.producer_notice.end.load(Ordering::Relaxed) != End::Open as u32
+                        || stopped()
+                },
+                || link.peer_is_gone(),
+            );
+            if outcome == Outcome::PeerGone {
+                link.bury_peer();
+            }
+            self.pace.waited(looks);
+        }
+    }
+
+    /// One look and no wait, but for the peer's end.
+    fn now_or_never(&mut self) -> Result<(), RecvError> {
+        if !self.look()? {
+            self.ended()?;
+        }
+        if self.known == self.next && self.rhythm.probe_due() && self.view.link().peer_is_gone() {
+            self.view.link().bury_peer();
+            self.ended()?;
+        }
+        if self.known != self.next { Ok(()) } else { Err(RecvError::Empty) }
+    }
+}

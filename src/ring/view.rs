@@ -87,7 +87,7 @@ impl View {
         unsafe { self.slots.add(self.index(sequence) * self.stride) }
     }
 
-    /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most four: what
+    /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most sixteen: what
     /// follows, the processor sees coming.
     #[inline(always)]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
@@ -95,7 +95,7 @@ impl View {
         {
             use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
             let slot = self.slot(sequence).as_ptr();
-            let lines = (len / 64).min(3);
+            let lines = (len / 64).min(15);
             for line in 0..=lines {
                 // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
                 unsafe { _mm_prefetch::<_MM_HINT_ET0>(slot.wrapping_add(line * 64).cast()) };

@@ -110,6 +110,7 @@ impl Limits {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one segment is one range")]
 mod tests {
     use super::*;
 

@@ -17,6 +17,8 @@ use crate::segment::{End, Lease, Side};
 
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
+/// A cache line. Smaller slots share one, and come with their neighbours.
+const LINE: usize = 64;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -30,6 +32,7 @@ pub struct Producer {
     /// First sequence that is not known to be free.
     pub(super) limit: u64,
     pub(super) tally: Tally,
+    ahead: u64,
     pub(super) fence: Fence,
     pub(super) fault: Option<Lie>,
     pub(super) rhythm: Rhythm,
@@ -41,11 +44,13 @@ impl Producer {
         let view = View::new(lease, Half::Producer);
         let fence = view.fence(Fence::Full);
         let limit = view.slot_count();
+        let ahead = if view.stride() < LINE { u64::MAX } else { AHEAD };
         Self {
             view,
             tail: 0,
             limit,
             tally: Tally::default(),
+            ahead,
             fence,
             fault: None,
             rhythm: Rhythm::default(),
@@ -280,8 +285,8 @@ impl Producer {
     /// consumer's since the last lap, and stores that wait for them hold up the next publication.
     #[inline(always)]
     pub(super) fn fetch_ahead(&self, len: usize) {
-        if self.limit - self.tail > AHEAD {
-            self.view.fetch(self.tail + AHEAD, len);
+        if self.limit - self.tail > self.ahead {
+            self.view.fetch(self.tail + self.ahead, len);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Channels without a name: sealed memory handed to a child.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "a descriptor is inherited by its number")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
 

@@ -16,7 +16,7 @@ const IN_VAIN: u32 = 8;
 /// Fruitful looks before the next try, after pausing was in vain.
 const REST: u32 = 256;
 /// More fruitless looks than this, and it was a wait.
-const WAITED: u32 = 2;
+const WAITED: u32 = 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {

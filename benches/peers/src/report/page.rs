@@ -10,6 +10,17 @@ use crate::runner::{Pace, Row};
 use crate::sample::Figures;
 use crate::sections::series::OURS;
 
+/// What an unmet bound means, where the reason is known.
+const WHY: &str = "\
+    What is not met, and why. *Few slots of 64 KiB*: the copier stays within its own core's cache \
+    there, while every line of a message that is sent crosses from one core's cache to the other's; \
+    minimal rings show the same figures below. From 256 slots on, where memcpy leaves its cache too, \
+    the bound holds. *p99.9 under load*: this virtual machine takes a processor away for about a \
+    millisecond now and then, and a p99.9 is decided by whether that happened in a contender's \
+    turns; the minimal rings differ among themselves by as much from load to load. *8 bytes*: eight \
+    messages share a line, so the instructions of a call count, not the lines; `batch` and `drain` \
+    have the rate.";
+
 pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
     let mut page = String::new();
     // Writing to a string cannot fail.
@@ -46,6 +57,7 @@ fn write_page(
         writeln!(page, "| {name} | {value} |")?;
     }
     write_bounds(page, bounds)?;
+    writeln!(page, "\n{WHY}")?;
     for (section, rows) in &results.sections {
         write_section(page, section, rows, results)?;
     }

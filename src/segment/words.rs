@@ -149,8 +149,15 @@ pub(crate) fn bump(counter: &AtomicU64, by: u64) {
 impl Words {
     /// Fresh words on the heap, for the models.
     pub(crate) fn new() -> Self {
-        let counters =
-            || Counters { full_waits: AtomicU64::new(0), parks: AtomicU64::new(0), wakes: AtomicU64::new(0) };
+        let counters = || Counters {
+            full_waits: AtomicU64::new(0),
+            parks: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        };
         let notice =
             || Notice { parked: AtomicU32::new(0), end: AtomicU32::new(0), woken_at: AtomicU64::new(0) };
         Self {

@@ -429,6 +429,15 @@ fn short_timed_waits_find_a_death_too() {
     eventually("the death is known", || {
         matches!(a.recv_timeout(Duration::from_millis(1)), Err(RecvError::PeerDead))
     });
+
+    let name = named("no-wait");
+    let mut a = create(&name);
+    let mut peer = ready("open", &name);
+    drop(a.recv().unwrap());
+    peer.kill();
+    eventually("the death is known without waiting", || {
+        matches!(a.recv_timeout(Duration::ZERO), Err(RecvError::PeerDead))
+    });
 }
 
 #[test]

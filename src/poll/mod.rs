@@ -55,7 +55,7 @@ pub(crate) fn has_barrier() -> bool {
 pub enum PollMode {
     /// Looks again at once, all the time: the lowest latency, and a whole core. An interval of zero is this.
     Spin,
-    /// Sleeps this long between two looks. Costs its peer no system call.
+    /// Sleeps this long between two looks, at most 20 ms at a stretch. Costs its peer no system call.
     Interval(Duration),
     /// Spins about as long as a wake costs, then sleeps until the peer wakes it. On Linux by a futex shared
     /// between the processes; on macOS and Windows, which have no such thing, by sleeps of half a

@@ -22,7 +22,7 @@ impl Consumer {
         }
         let words = self.view.words();
         let published = words.published(self.next, self.view.slot_count()).map_err(|lie| self.poison(lie))?;
-        self.known = self.next + published;
+        self.known = self.next.wrapping_add(published);
         self.pace.looked(published);
         Ok(published > 0)
     }
@@ -133,7 +133,7 @@ impl Consumer {
             }
             // Also when the peer keeps promising what is not there.
             if self.deadline.is_some_and(|d| Instant::now() >= d) {
-                return Err(RecvError::Timeout);
+                return self.dead_or(RecvError::Timeout);
             }
             if stopped() {
                 return Err(RecvError::Empty);
@@ -164,10 +164,15 @@ impl Consumer {
         if !self.look()? {
             self.ended()?;
         }
-        if self.known == self.next && self.rhythm.probe_due() && self.view.link().peer_is_gone() {
+        if self.known != self.next { Ok(()) } else { self.dead_or(RecvError::Empty) }
+    }
+
+    /// Nothing came: because the peer is dead, if it is time to ask, or for the reason given.
+    fn dead_or(&mut self, reason: RecvError) -> Result<(), RecvError> {
+        if self.rhythm.probe_due() && self.view.link().peer_is_gone() {
             self.view.link().bury_peer();
             self.ended()?;
         }
-        if self.known != self.next { Ok(()) } else { Err(RecvError::Empty) }
+        if self.known != self.next { Ok(()) } else { Err(reason) }
     }
 }

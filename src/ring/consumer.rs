@@ -215,7 +215,7 @@ impl Consumer {
     }
 
     /// Waits as the poll mode says until there may be a message, the peer is gone, or `stop` is set and
-    /// [`interrupt`](Self::interrupter) called; `false` if it is.
+    /// the sleeper woken; `false` if it is.
     pub(crate) fn wait_unless(&mut self, stop: &AtomicBool) -> Result<bool, RecvError> {
         // Acquire pairs with the Release of whoever stops us.
         while !stop.load(Ordering::Acquire) {
@@ -260,7 +260,7 @@ impl Consumer {
         let len = self.view.length(sequence).load(Ordering::Relaxed);
         step("recv");
         if len.wrapping_sub(self.least) <= self.view.slot_size().wrapping_sub(self.least) {
-            self.next += 1;
+            self.next = self.next.wrapping_add(1);
             return Ok(Message { sequence, len: len as usize });
         }
         self.long_message(len, patience)
@@ -273,10 +273,10 @@ impl Consumer {
         if len == SKIP {
             // Nothing is skipped at the start of a lap, so there is one skip at most.
             let to_end = self.view.to_end(self.next);
-            let allowed = (self.known - self.next).min(self.view.slot_count() - 1);
+            let allowed = self.known.wrapping_sub(self.next).min(self.view.slot_count() - 1);
             within("slots skipped", to_end, allowed).map_err(|lie| self.poison(lie))?;
             step("recv: skip");
-            self.next += to_end;
+            self.next = self.next.wrapping_add(to_end);
             self.release();
             if self.next == self.known {
                 // The call has waited already, perhaps; its time is not to be counted twice.
@@ -288,7 +288,7 @@ impl Consumer {
             }
             len = self.view.length(self.next).load(Ordering::Relaxed);
         }
-        let allowed = (self.known - self.next).min(self.view.to_end(self.next));
+        let allowed = self.known.wrapping_sub(self.next).min(self.view.to_end(self.next));
         let bytes = allowed.saturating_mul(self.view.stride() as u64).min(self.most.into());
         if len < self.least {
             return Err(self.poison(Lie {
@@ -299,7 +299,7 @@ impl Consumer {
         }
         let len = within("message length", len.into(), bytes).map_err(|lie| self.poison(lie))? as usize;
         let sequence = self.next;
-        self.next += self.view.geometry().slots_for(len) as u64;
+        self.next = self.next.wrapping_add(self.view.geometry().slots_for(len) as u64);
         Ok(Message { sequence, len })
     }
 

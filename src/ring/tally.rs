@@ -10,8 +10,10 @@ use crate::sync::{AtomicU32, Ordering, fence};
 
 use super::SKIP;
 
-/// Tries to catch the figures between two updates; then any will do.
+/// Tries to catch the figures between two updates: a producer may have died in one.
 const TRIES: usize = 10_000;
+/// Laps added up until the figures hold still; then any will do.
+const MOST_SUMS: u32 = 1000;
 
 /// Messages and bytes up to a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +80,13 @@ impl Tally {
     pub(crate) fn of(words: &Words, lengths: &[AtomicU32], geometry: &Geometry) -> Self {
         let line = &words.producer_counters;
         let mut found = Self::default();
+        let mut sums = 0;
         for _ in 0..TRIES {
             let version = line.version.load(Ordering::Acquire);
+            if !version.is_multiple_of(2) {
+                crate::sync::spin_loop();
+                continue;
+            }
             found = Self {
                 sequence: line.counted.load(Ordering::Relaxed),
                 messages: line.messages.load(Ordering::Relaxed),
@@ -91,10 +98,10 @@ impl Tally {
             }
             // Nothing that was read came from a later lap, unless the version shows it.
             fence(Ordering::Acquire);
-            if version.is_multiple_of(2) && line.version.load(Ordering::Relaxed) == version {
+            sums += 1;
+            if sums == MOST_SUMS || line.version.load(Ordering::Relaxed) == version {
                 break;
             }
-            crate::sync::spin_loop();
         }
         found
     }

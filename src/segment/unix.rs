@@ -28,7 +28,7 @@ fn denied(path: &Path) -> Option<SegmentError> {
     (found != expected).then_some(SegmentError::Owner { found, expected })
 }
 
-/// The file is this user's and closed to others, or is shared as both sides asked.
+/// The file is this user's, or is shared as both sides asked.
 pub(super) fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError> {
     let (found, expected) = (metadata.uid(), rustix::process::geteuid().as_raw());
     let mode = metadata.mode() & 0o7777;

@@ -66,6 +66,10 @@ pub(crate) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<
     let rx = loop {
         // What a side A left that died between the two. Nobody but us makes or removes this file.
         match open_old(&rx_path, Direction::BToA) {
+            // Where a remover has a lock of its own, one that is at work shall not hit what we make next.
+            Ok(old) if cfg!(target_os = "linux") && !old.try_claim().map_err(io("lock", &rx_path))? => {
+                return Err(CreateError::InUse { name: name.to_owned() });
+            }
             Ok(old) => old.unlink().map_err(io("remove", &rx_path))?,
             Err(SegmentOpenError::Missing) => {}
             Err(error) => return Err(create_error(error, rx_path)),
@@ -236,11 +240,18 @@ pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
     // A second file without a first: its creator died between the two.
     if !present(&paths[0]) && present(&paths[1]) {
         match open_old(&paths[1], Direction::BToA) {
-            Ok(old) => old.unlink().map_err(|source| RemoveError::Io {
-                action: "remove",
-                path: paths[1].clone(),
-                source,
-            })?,
+            Ok(old) => {
+                let io = |action| {
+                    let path = paths[1].clone();
+                    move |source| RemoveError::Io { action, path, source }
+                };
+                // A side A that came meanwhile removes or replaces this file under the same claim.
+                let claimed = old.try_claim().map_err(io("lock"))?;
+                if !claimed || !old.is_named() || present(&paths[0]) {
+                    return Err(RemoveError::InUse { name: name.to_owned() });
+                }
+                old.unlink().map_err(io("remove"))?;
+            }
             Err(SegmentOpenError::Missing) => {}
             Err(error) => return Err(convert(create_error(error, paths[1].clone()))),
         }
@@ -325,6 +336,14 @@ fn claim(
 ) -> Result<Result<Arc<Lease>, Missing>, OpenError> {
     step("open: mapped");
     agree(name, config, expected, &tx, &rx)?;
+    // Not to look like the side B that is gone, not even for a moment.
+    if tx.words().control.attached.load(Ordering::Acquire) != 0 {
+        let lives = tx.is_locked();
+        return match lives.map_err(|source| OpenError::Io { action: "probe", path: tx.path(), source })? {
+            true => Err(OpenError::InUse { name: name.to_owned() }),
+            false => Ok(Err(Missing::FreshGeneration)),
+        };
+    }
     let locked = tx.try_lock();
     if !locked.map_err(|source| OpenError::Io { action: "lock", path: tx.path(), source })? {
         return Err(OpenError::InUse { name: name.to_owned() });

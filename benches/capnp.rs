@@ -311,8 +311,8 @@ fn measure(rounds: usize) -> Outcome<()> {
     let name = format!("bench-capnp-{}", std::process::id());
     let config = Config::new().slot_size(64).poll(PollMode::Spin).prefault(true);
     let create = |at: usize| {
-        // One message is under way at a time.
-        let config = config.clone().slot_size(frame_bytes(&SHAPES[at])).slot_count(2);
+        // One message is under way at a time; a few slots keep the ring in the caches.
+        let config = config.clone().slot_size(frame_bytes(&SHAPES[at])).slot_count(16);
         Channel::create(&format!("{name}-{at}"), &config)
     };
     let ring = Transport::create(&name, &config)?;

@@ -61,6 +61,7 @@ impl Consumer {
     pub(crate) fn new(lease: Arc<Lease>) -> Self {
         let view = View::new(lease, Half::Consumer);
         let fence = view.fence(Fence::Full);
+        let pace = Pace::new(view.slot_count());
         let (least, most) = (0, u32::MAX);
         Self {
             view,
@@ -73,7 +74,7 @@ impl Consumer {
             failure: None,
             deadline: None,
             rhythm: Rhythm::default(),
-            pace: Pace::default(),
+            pace,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::sync::spin_loop;
 
 /// Longest pause, in `spin_loop`s.
 const LONGEST: u32 = 24;
-/// A look that brings this many slots paid for itself.
+/// A look that brings this many slots, or half of a smaller ring, paid for itself.
 const PLENTY: u64 = 256;
 /// A pause of this length that still brings a single slot brings nothing.
 const IN_VAIN: u32 = 8;
@@ -18,8 +18,9 @@ const REST: u32 = 256;
 /// More fruitless looks than this, and it was a wait.
 const WAITED: u32 = 1;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    plenty: u64,
     pauses: u32,
     /// Fruitless looks since the last fruitful one.
     dry: u32,
@@ -28,6 +29,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    pub(super) fn new(ring: u64) -> Self {
+        Self { plenty: (ring / 2).clamp(1, PLENTY), pauses: 0, dry: 0, rest: 0 }
+    }
+
     /// Before a look.
     #[inline]
     pub(super) fn pause(&self) {
@@ -48,11 +53,11 @@ impl Pace {
         self.pauses = if self.dry > WAITED || self.rest > 0 {
             self.rest = self.rest.saturating_sub(1);
             0
+        } else if slots >= self.plenty {
+            self.pauses / 2
         } else if slots == 1 && self.pauses >= IN_VAIN {
             self.rest = REST;
             0
-        } else if slots >= PLENTY {
-            self.pauses / 2
         } else {
             (self.pauses * 2 + 2).min(LONGEST)
         };
@@ -76,7 +81,7 @@ mod tests {
     use super::*;
 
     fn after(looks: &[u64]) -> u32 {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(1024);
         looks.iter().for_each(|&slots| pace.looked(slots));
         pace.pauses
     }
@@ -93,7 +98,7 @@ mod tests {
 
     #[test]
     fn pausing_in_vain_is_given_up_for_long() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(1024);
         let paused: u32 = (0..1000).map(|_| (pace.looked(1), pace.pauses).1).sum();
         assert!(paused <= 4 * (2 + 6 + 14), "{paused}");
     }
@@ -102,5 +107,12 @@ mod tests {
     fn a_wait_ends_the_pausing_and_plenty_shortens_it() {
         assert_eq!(after(&[1, 1, 1, 0, 0, 0, 0, 1]), 0);
         assert_eq!(after(&[1, 1, 1, 300]), 7);
+    }
+
+    #[test]
+    fn a_ring_of_a_few_slots_has_no_batches_to_wait_for() {
+        let mut pace = Pace::new(2);
+        (0..1000).for_each(|_| pace.looked(1));
+        assert_eq!(pace.pauses, 0);
     }
 }

@@ -43,6 +43,7 @@ impl Producer {
     pub(crate) fn new(lease: Arc<Lease>) -> Self {
         let view = View::new(lease, Half::Producer);
         let fence = view.fence(Fence::Full);
+        let pace = Pace::new(view.slot_count());
         let limit = view.slot_count();
         let ahead = if view.stride() < LINE { u64::MAX } else { AHEAD };
         Self {
@@ -54,7 +55,7 @@ impl Producer {
             fence,
             fault: None,
             rhythm: Rhythm::default(),
-            pace: Pace::default(),
+            pace,
         }
     }
 

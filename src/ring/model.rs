@@ -18,7 +18,7 @@ struct Ring<const SLOTS: usize> {
     slots: [UnsafeCell<u64>; SLOTS],
 }
 
-// SAFETY (of the model): the cells are what the protocol guards; loom checks that it does.
+// SAFETY: the cells are what the protocol guards; loom checks that it does.
 #[allow(unsafe_code)]
 unsafe impl<const SLOTS: usize> Sync for Ring<SLOTS> {}
 

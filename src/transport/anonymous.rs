@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::Transport;
-use super::lifecycle::{self, Payloads};
+use super::lifecycle;
+use super::payload::Payloads;
 use crate::config::Config;
 use crate::error::{CreateError, OpenError};
 

@@ -10,36 +10,14 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::payload::{Payload, Payloads, agree};
 use crate::config::{Config, Geometry, Mapping, check_name};
 use crate::crash::step;
 use crate::error::{ConfigError, CreateError, Missing, OpenError, RemoveError};
 use crate::poll::{Fence, PollMode, has_barrier};
 use crate::segment::{
-    Access, Direction, End, Fixed, Identity, Lease, Link, Segment, SegmentOpenError, Side, path_of, random,
-    sweep,
+    Access, Direction, End, Fixed, Lease, Link, Segment, SegmentOpenError, Side, path_of, random, sweep,
 };
-
-/// What one direction carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Payload {
-    pub(crate) slot_size: usize,
-    pub(crate) identity: Identity,
-}
-
-/// What a side sends and what it receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Payloads {
-    pub(crate) out: Payload,
-    pub(crate) back: Payload,
-}
-
-impl Payloads {
-    /// Bytes, the same in both directions.
-    pub(crate) fn raw(config: &Config) -> Self {
-        let payload = Payload { slot_size: config.slot_size, identity: Identity::RAW };
-        Self { out: payload, back: payload }
-    }
-}
 
 /// Side A: takes the name and makes both segments.
 pub(crate) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<Arc<Lease>, CreateError> {
@@ -359,32 +337,6 @@ fn claim(
         return Ok(Err(Missing::SideA));
     }
     Ok(Ok(start(Side::B, tx, rx, config)))
-}
-
-/// Both sides speak the same protocol and exchange the same types.
-fn agree(
-    name: &str,
-    config: &Config,
-    expected: Option<Payloads>,
-    tx: &Segment,
-    rx: &Segment,
-) -> Result<(), OpenError> {
-    if let Some(tag) = config.tag.as_ref().filter(|&tag| *tag != rx.fixed.tag()) {
-        return Err(OpenError::Tag { name: name.to_owned(), found: rx.fixed.tag(), expected: tag.clone() });
-    }
-    let Some(expected) = expected else { return Ok(()) };
-    for (direction, segment, payload) in [("sending", tx, expected.out), ("receiving", rx, expected.back)] {
-        let found = segment.identity();
-        if found != payload.identity {
-            return Err(OpenError::Type {
-                name: name.to_owned(),
-                direction,
-                found: found.to_string(),
-                expected: payload.identity.to_string(),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Says that this side is there, and how it waits.

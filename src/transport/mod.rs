@@ -4,13 +4,14 @@
 mod anonymous;
 mod lifecycle;
 mod listener;
+mod payload;
 mod stats;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use lifecycle::{Payload, Payloads};
 pub use listener::Listener;
+pub(crate) use payload::{Payload, Payloads};
 pub use stats::{RingStats, Stats};
 
 use crate::config::Config;

@@ -6,7 +6,7 @@
 //!
 //! A request-reply builds and reads a message twice: the request, and a reply of the same size. So the channel
 //! is compared with twice build and read in one process plus one bare round trip of the ring. Both processes
-//! are pinned and spin. Rounds of all kinds are interleaved, and medians of them are printed.
+//! are pinned and spin. Rounds of all kinds are interleaved, and medians of them are printed, of ratios too.
 
 #![allow(clippy::unwrap_used, reason = "generated code")]
 
@@ -288,14 +288,24 @@ fn pin(core: usize) {
 #[cfg(not(target_os = "linux"))]
 fn pin(_core: usize) {}
 
-/// Times of one kind, a round each.
+/// Times of one kind in nanoseconds, a round each.
 #[derive(Default)]
-struct Times(Vec<Duration>);
+struct Times(Vec<f64>);
 
 impl Times {
-    fn median(&mut self) -> f64 {
-        self.0.sort_unstable();
-        self.0.get(self.0.len() / 2).map_or(f64::NAN, |time| time.as_nanos() as f64)
+    fn push(&mut self, time: Duration) {
+        self.0.push(time.as_nanos() as f64);
+    }
+
+    /// Round by round: by the next, the machine may have changed its pace.
+    fn zip(&self, other: &Self, with: impl Fn(f64, f64) -> f64) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(&a, &b)| with(a, b)).collect())
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -332,16 +342,16 @@ fn measure(rounds: usize) -> Outcome<()> {
     let mut figures: [Figures; SHAPES.len()] = Default::default();
     for _ in 0..rounds {
         peer.begin("ring", 0)?;
-        ring.0.push(connections.ask_ring()?);
+        ring.push(connections.ask_ring()?);
         for (at, (shape, figures)) in SHAPES.iter().zip(&mut figures).enumerate() {
-            figures.checked.0.push(in_process(shape, true)?);
-            figures.unchecked.0.push(in_process(shape, false)?);
+            figures.checked.push(in_process(shape, true)?);
+            figures.unchecked.push(in_process(shape, false)?);
             peer.begin("channel", at)?;
-            figures.channel.0.push(connections.ask_channel(at)?);
+            figures.channel.push(connections.ask_channel(at)?);
             #[cfg(unix)]
             {
                 peer.begin("socket", at)?;
-                figures.socket.0.push(connections.socket.converse(shape, true)?);
+                figures.socket.push(connections.socket.converse(shape, true)?);
             }
         }
     }
@@ -350,7 +360,7 @@ fn measure(rounds: usize) -> Outcome<()> {
     peer.child.wait()?;
 
     let trip = ring.median();
-    println!("Round trip of the bare ring, 8 bytes: {trip:.0} ns. Medians of {rounds} rounds, in ns a call:");
+    println!("Round trip of the bare ring, 8 bytes: {trip:.0} ns. In ns a call, medians of {rounds} rounds:");
     let mut table = Table::new();
     table.set_header([
         "message",
@@ -362,18 +372,21 @@ fn measure(rounds: usize) -> Outcome<()> {
         "channel / (in process + ring)",
         "channel / (unchecked + ring)",
     ]);
-    for (shape, figures) in SHAPES.iter().zip(&mut figures) {
-        let (checked, unchecked) = (2.0 * figures.checked.median(), 2.0 * figures.unchecked.median());
-        let channel = figures.channel.median();
+    for (shape, figures) in SHAPES.iter().zip(&figures) {
+        let Figures { checked, unchecked, channel, socket } = figures;
+        let against = |work: &Times| {
+            let bound = work.zip(&ring, |work, trip| 2.0 * work + trip);
+            channel.zip(&bound, |channel, bound| channel / bound).median()
+        };
         table.add_row([
             shape.name.to_owned(),
             frame_bytes(shape).to_string(),
-            format!("{checked:.0}"),
-            format!("{unchecked:.0}"),
-            format!("{channel:.0}"),
-            format!("{:.0}", figures.socket.median()),
-            format!("{:.3}", channel / (checked + trip)),
-            format!("{:.3}", channel / (unchecked + trip)),
+            format!("{:.0}", 2.0 * checked.median()),
+            format!("{:.0}", 2.0 * unchecked.median()),
+            format!("{:.0}", channel.median()),
+            format!("{:.0}", socket.median()),
+            format!("{:.3}", against(checked)),
+            format!("{:.3}", against(unchecked)),
         ]);
     }
     println!("{table}");

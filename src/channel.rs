@@ -207,7 +207,7 @@ macro_rules! delegate {
                 /// # Errors
                 ///
                 #[doc = concat!("As [`", stringify!($type), "::", stringify!($name), "`].")]
-                #[inline]
+                #[inline(always)]
                 pub fn $name(&mut self, $($arg: $kind),*) -> $result {
                     self.$half.$name($($arg),*)
                 }

@@ -50,7 +50,7 @@ impl SlotArena {
     ///
     /// `words`, at least two, are readable and writable from `slot` on, and nobody else touches them while
     /// the arena lives.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn new(slot: NonNull<u64>, words: usize) -> Self {
         debug_assert!(words >= 2);
         let capacity = u32::try_from(words - 1).unwrap_or(u32::MAX);
@@ -60,26 +60,26 @@ impl SlotArena {
     }
 
     /// The root pointer.
-    #[inline]
+    #[inline(always)]
     pub(super) fn root(&mut self) -> any_pointer::Builder<'_> {
         let root = self.segment(0).0.cast();
         any_pointer::Builder::new(PointerBuilder::get_root(self, 0, root))
     }
 
     /// Whether the message outgrew the slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_spilled(&self) -> bool {
         !self.spill.is_empty()
     }
 
     /// Bytes of the frame: the table and every segment.
-    #[inline]
+    #[inline(always)]
     pub(super) fn frame_bytes(&self) -> usize {
         (table_words(self.spill.len() + 1) + self.size_in_words()) * WORD
     }
 
     /// Completes the frame of a message that has not spilled, where it stands.
-    #[inline]
+    #[inline(always)]
     pub(super) fn seal(self) {
         // Zero for "one segment", then its length, as two little-endian halves.
         let table = u64::from(self.used) << 32;
@@ -116,7 +116,7 @@ impl SlotArena {
     }
 
     /// A segment's first word, and how many are in use.
-    #[inline]
+    #[inline(always)]
     fn segment(&self, id: u32) -> (*mut u64, u32) {
         match id.checked_sub(1) {
             // SAFETY: the slot has two words at least, see `new`.
@@ -193,7 +193,7 @@ unsafe impl ReaderArena for SlotArena {
         i32::MAX
     }
 
-    #[inline]
+    #[inline(always)]
     fn size_in_words(&self) -> usize {
         self.spill.iter().fold(self.used as usize, |sum, spill| sum + spill.used as usize)
     }

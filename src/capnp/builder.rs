@@ -35,7 +35,7 @@ pub(super) const LEAST_BYTES: usize = 2 * WORD;
 
 impl<'a, M: Owned> CapnpBuilder<'a, M> {
     /// Reserves a slot, or as many as a frame of `bytes` bytes takes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve(
         producer: &'a mut Producer,
         bytes: usize,
@@ -59,7 +59,7 @@ impl<'a, M: Owned> CapnpBuilder<'a, M> {
 
     /// Begins the message: its root as its type's default. A second call begins anew; what the first one
     /// took stays lost.
-    #[inline]
+    #[inline(always)]
     pub fn init_root(&mut self) -> M::Builder<'_> {
         self.arena.root().init_as()
     }
@@ -95,7 +95,7 @@ impl<'a, M: Owned> CapnpBuilder<'a, M> {
     /// None for a message within its reservation. For a larger one [`SendError::TooLarge`] if it exceeds
     /// [`max_message_size`](super::CapnpSender::max_message_size), else as for a reservation. The message is
     /// lost then, and the channel goes on.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self) -> Result<(), SendError> {
         let bytes = self.arena.frame_bytes();
         if self.arena.has_spilled() {

@@ -25,7 +25,7 @@ pub(super) struct Frame<'a, B> {
 
 impl<'a, B: Deref<Target = [u8]>> Frame<'a, B> {
     /// Reads the table. `table` is room for the segments beyond the first.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(bytes: B, table: &'a mut Vec<Range<usize>>) -> Self {
         table.clear();
         match parse(&bytes, table) {
@@ -35,7 +35,7 @@ impl<'a, B: Deref<Target = [u8]>> Frame<'a, B> {
     }
 
     /// What is wrong with the frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check(&self) -> ::capnp::Result<()> {
         match self.fault {
             None => Ok(()),
@@ -51,7 +51,7 @@ impl<'a, B: Deref<Target = [u8]>> Frame<'a, B> {
 }
 
 /// The first segment; the others go to `table`.
-#[inline]
+#[inline(always)]
 fn parse(bytes: &[u8], table: &mut Vec<Range<usize>>) -> Result<Range<usize>, ErrorKind> {
     let half = |at: usize| {
         let bytes = bytes.get(4 * at..)?.first_chunk()?;
@@ -100,7 +100,7 @@ impl<B: Deref<Target = [u8]>> ReaderSegments for Frame<'_, B> {
 pub(super) struct Limits(pub(super) Option<ReaderOptions>);
 
 impl Limits {
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(self, bytes: &[u8]) -> ReaderOptions {
         self.0.unwrap_or(ReaderOptions {
             traversal_limit_in_words: Some(TRAVERSAL_WORDS.max(bytes.len())),

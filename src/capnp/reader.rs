@@ -32,7 +32,7 @@ pub struct CapnpMessage<'a, R> {
 macro_rules! reading {
     ($type:ident, $bytes:ty) => {
         impl<'a, R: Owned> $type<'a, R> {
-            #[inline]
+            #[inline(always)]
             pub(super) fn new(bytes: $bytes, table: &'a mut Vec<Range<usize>>, limits: Limits) -> Self {
                 let options = limits.of(&bytes);
                 let message = message::Reader::new(Frame::new(bytes, table), options);
@@ -46,7 +46,7 @@ macro_rules! reading {
             /// capnp's, if the bytes are no frame or the root is no `R`. Fields that hold pointers are checked
             /// when they are looked at, and count towards the limits of
             /// [`reader_options`](super::CapnpReceiver::reader_options).
-            #[inline]
+            #[inline(always)]
             pub fn get(&self) -> ::capnp::Result<R::Reader<'_>> {
                 self.message.get_segments().check()?;
                 self.message.get_root()

@@ -46,7 +46,7 @@ impl<R: Owned> CapnpReceiver<R> {
     ///
     /// As [`Consumer::try_recv`](crate::Consumer::try_recv). A message that is malformed is received like any
     /// other: [`CapnpReader::get`] says so, and the channel goes on.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<CapnpReader<'_, R>, RecvError> {
         let slot = self.consumer.try_recv()?;
         Ok(CapnpReader::new(slot, &mut self.table, self.limits))
@@ -57,7 +57,7 @@ impl<R: Owned> CapnpReceiver<R> {
     /// # Errors
     ///
     /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<CapnpReader<'_, R>, RecvError> {
         let slot = self.consumer.recv()?;
         Ok(CapnpReader::new(slot, &mut self.table, self.limits))
@@ -68,7 +68,7 @@ impl<R: Owned> CapnpReceiver<R> {
     /// # Errors
     ///
     /// As [`try_recv`](Self::try_recv), but [`RecvError::Timeout`] instead of [`RecvError::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn recv_timeout(&mut self, wait: Duration) -> Result<CapnpReader<'_, R>, RecvError> {
         let slot = self.consumer.recv_timeout(wait)?;
         Ok(CapnpReader::new(slot, &mut self.table, self.limits))

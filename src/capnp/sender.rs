@@ -27,7 +27,7 @@ impl<M: Owned> CapnpSender<M> {
     /// # Errors
     ///
     /// As [`Producer::try_reserve`](crate::Producer::try_reserve).
-    #[inline]
+    #[inline(always)]
     pub fn try_reserve(&mut self) -> Result<CapnpBuilder<'_, M>, SendError> {
         CapnpBuilder::reserve(&mut self.producer, 0, Patience::None)
     }
@@ -37,7 +37,7 @@ impl<M: Owned> CapnpSender<M> {
     /// # Errors
     ///
     /// As [`Producer::reserve`](crate::Producer::reserve).
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self) -> Result<CapnpBuilder<'_, M>, SendError> {
         CapnpBuilder::reserve(&mut self.producer, 0, Patience::Endless)
     }
@@ -47,7 +47,7 @@ impl<M: Owned> CapnpSender<M> {
     /// # Errors
     ///
     /// As [`Producer::reserve_timeout`](crate::Producer::reserve_timeout).
-    #[inline]
+    #[inline(always)]
     pub fn reserve_timeout(&mut self, wait: Duration) -> Result<CapnpBuilder<'_, M>, SendError> {
         CapnpBuilder::reserve(&mut self.producer, 0, Patience::AtMost(wait))
     }
@@ -91,7 +91,7 @@ impl<M: Owned> CapnpSender<M> {
     ///
     /// As [`try_reserve`](Self::try_reserve) and [`CapnpBuilder::commit`]; [`SendError::Capnp`] with the error
     /// that `build` returned.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(
         &mut self,
         build: impl for<'b> FnOnce(M::Builder<'b>) -> ::capnp::Result<()>,
@@ -106,7 +106,7 @@ impl<M: Owned> CapnpSender<M> {
     ///
     /// As [`reserve`](Self::reserve) and [`CapnpBuilder::commit`]; [`SendError::Capnp`] with the error that
     /// `build` returned.
-    #[inline]
+    #[inline(always)]
     pub fn send(
         &mut self,
         build: impl for<'b> FnOnce(M::Builder<'b>) -> ::capnp::Result<()>,
@@ -121,7 +121,7 @@ impl<M: Owned> CapnpSender<M> {
     ///
     /// As [`reserve_timeout`](Self::reserve_timeout) and [`CapnpBuilder::commit`]; [`SendError::Capnp`] with
     /// the error that `build` returned.
-    #[inline]
+    #[inline(always)]
     pub fn send_timeout(
         &mut self,
         build: impl for<'b> FnOnce(M::Builder<'b>) -> ::capnp::Result<()>,
@@ -163,7 +163,7 @@ impl<M: Owned> CapnpSender<M> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn send<M: Owned>(
     mut message: CapnpBuilder<'_, M>,
     build: impl for<'b> FnOnce(M::Builder<'b>) -> ::capnp::Result<()>,

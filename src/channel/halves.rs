@@ -32,7 +32,7 @@ impl<T: Pod> Sender<T> {
     /// # Errors
     ///
     /// As [`Producer::try_reserve`].
-    #[inline]
+    #[inline(always)]
     pub fn try_reserve(&mut self) -> Result<PodMut<'_, T>, SendError> {
         self.producer.try_reserve().map(PodMut::new)
     }
@@ -42,7 +42,7 @@ impl<T: Pod> Sender<T> {
     /// # Errors
     ///
     /// As [`Producer::reserve`].
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self) -> Result<PodMut<'_, T>, SendError> {
         self.producer.reserve().map(PodMut::new)
     }
@@ -52,7 +52,7 @@ impl<T: Pod> Sender<T> {
     /// # Errors
     ///
     /// As [`Producer::reserve_timeout`].
-    #[inline]
+    #[inline(always)]
     pub fn reserve_timeout(&mut self, wait: Duration) -> Result<PodMut<'_, T>, SendError> {
         self.producer.reserve_timeout(wait).map(PodMut::new)
     }
@@ -62,7 +62,7 @@ impl<T: Pod> Sender<T> {
     /// # Errors
     ///
     /// As [`try_reserve`](Self::try_reserve).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
         self.producer.try_send(bytemuck::bytes_of(value))
     }
@@ -72,7 +72,7 @@ impl<T: Pod> Sender<T> {
     /// # Errors
     ///
     /// As [`reserve`](Self::reserve).
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, value: &T) -> Result<(), SendError> {
         self.producer.send(bytemuck::bytes_of(value))
     }
@@ -82,7 +82,7 @@ impl<T: Pod> Sender<T> {
     /// # Errors
     ///
     /// As [`reserve_timeout`](Self::reserve_timeout).
-    #[inline]
+    #[inline(always)]
     pub fn send_timeout(&mut self, value: &T, wait: Duration) -> Result<(), SendError> {
         self.producer.send_timeout(bytemuck::bytes_of(value), wait)
     }
@@ -148,7 +148,7 @@ impl<R: Pod> Receiver<R> {
     ///
     /// As [`Consumer::try_recv`]; a message that is not exactly one `R` long is
     /// [`RecvError::Corrupt`] too.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<PodRef<'_, R>, RecvError> {
         self.consumer.try_recv().map(PodRef::new)
     }
@@ -158,7 +158,7 @@ impl<R: Pod> Receiver<R> {
     /// # Errors
     ///
     /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<PodRef<'_, R>, RecvError> {
         self.consumer.recv().map(PodRef::new)
     }
@@ -168,7 +168,7 @@ impl<R: Pod> Receiver<R> {
     /// # Errors
     ///
     /// As [`try_recv`](Self::try_recv), but [`RecvError::Timeout`] instead of [`RecvError::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn recv_timeout(&mut self, wait: Duration) -> Result<PodRef<'_, R>, RecvError> {
         self.consumer.recv_timeout(wait).map(PodRef::new)
     }

@@ -107,7 +107,7 @@ impl<'a, T: Pod> PodBatch<'a, T> {
     /// # Errors
     ///
     /// As [`Batch::try_reserve`].
-    #[inline]
+    #[inline(always)]
     pub fn try_reserve(&mut self) -> Result<PodMut<'_, T>, SendError> {
         self.batch.try_reserve().map(PodMut::new)
     }
@@ -117,7 +117,7 @@ impl<'a, T: Pod> PodBatch<'a, T> {
     /// # Errors
     ///
     /// As [`try_reserve`](Self::try_reserve).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
         self.batch.try_send(bytemuck::bytes_of(value))
     }

@@ -12,6 +12,8 @@ use crate::sync::spin_loop;
 
 /// Looks in a row before the clock is asked how long the wait is.
 const GLANCES: u32 = 64;
+/// The first of them without a pause in between.
+const AT_ONCE: u32 = 16;
 
 impl Consumer {
     /// Looks how far the producer is; whether there is anything.
@@ -92,7 +94,8 @@ impl Consumer {
         if matches!(PollMode::decode(mode), PollMode::Interval(_)) {
             return false;
         }
-        for _ in 0..GLANCES {
+        let at_once = if self.pace.streams() { 0 } else { AT_ONCE };
+        for at in 0..GLANCES {
             if self.find() {
                 return true;
             }
@@ -100,7 +103,9 @@ impl Consumer {
             if end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed)) {
                 return false;
             }
-            spin_loop();
+            if at >= at_once {
+                spin_loop();
+            }
         }
         false
     }

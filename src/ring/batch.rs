@@ -30,7 +30,7 @@ impl<'a> Batch<'a> {
     /// make room. [`SendError::Closed`], [`PeerDead`](SendError::PeerDead),
     /// [`Superseded`](SendError::Superseded), [`Corrupt`](SendError::Corrupt) as for
     /// [`Producer::try_reserve`].
-    #[inline]
+    #[inline(always)]
     pub fn try_reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
         self.producer.reserve_gathered()
     }
@@ -40,7 +40,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     ///
     /// As [`try_reserve`](Self::try_reserve), and [`SendError::TooLarge`] for more than a slot holds.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.producer.fits_slot(message.len())?;
         let mut slot = self.producer.reserve_gathered()?;

@@ -86,7 +86,7 @@ impl Consumer {
     /// [`RecvError::Closed`] if it closed in order, [`RecvError::PeerDead`] if it died (found out within
     /// 100 ms by a caller that keeps trying), [`RecvError::Superseded`] if a new side A took the name.
     /// [`RecvError::Corrupt`] if the peer put something impossible into shared memory.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<ReadSlot<'_>, RecvError> {
         let message = self.message(Patience::None)?;
         Ok(ReadSlot::new(self, message))
@@ -97,7 +97,7 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<ReadSlot<'_>, RecvError> {
         let message = self.message(Patience::Endless)?;
         Ok(ReadSlot::new(self, message))
@@ -108,7 +108,7 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`try_recv`](Self::try_recv), but [`RecvError::Timeout`] instead of [`RecvError::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn recv_timeout(&mut self, wait: Duration) -> Result<ReadSlot<'_>, RecvError> {
         let message = self.message(Patience::AtMost(wait))?;
         Ok(ReadSlot::new(self, message))

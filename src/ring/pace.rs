@@ -69,6 +69,12 @@ impl Pace {
         self.dry == 1
     }
 
+    /// Whether the last looks were those of a stream.
+    #[inline]
+    pub(super) fn streams(&self) -> bool {
+        self.pauses > 0
+    }
+
     /// After a wait.
     #[inline]
     pub(super) fn waited(&mut self, looks: u32) {

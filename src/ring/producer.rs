@@ -8,7 +8,7 @@ use super::batch::Batch;
 use super::pace::Pace;
 use super::slot::{Commit, WriteSlot};
 use super::tally::Tally;
-use super::view::{Half, View};
+use super::view::{Half, LINE, View};
 use super::{Patience, SKIP};
 use crate::crash::step;
 use crate::error::{Lie, SendError};
@@ -17,8 +17,6 @@ use crate::segment::{End, Lease, Side};
 
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
-/// A cache line. Smaller slots share one, and come with their neighbours.
-const LINE: usize = 64;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -45,6 +43,7 @@ impl Producer {
         let fence = view.fence(Fence::Full);
         let pace = Pace::new(view.slot_count());
         let limit = view.slot_count();
+        // Smaller slots share a line, and come with their neighbours.
         let ahead = if view.stride() < LINE { u64::MAX } else { AHEAD };
         Self {
             view,
@@ -67,7 +66,7 @@ impl Producer {
     /// [`SendError::Superseded`] once the peer is known to be gone: a death is found out at the latest
     /// when the ring is full, or when this side's receiving half learns of it. [`SendError::Corrupt`] if
     /// the peer put something impossible into shared memory.
-    #[inline]
+    #[inline(always)]
     pub fn try_reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
         self.reserve_within(Patience::None)
     }
@@ -77,7 +76,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`try_reserve`](Self::try_reserve), but never [`SendError::Full`].
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
         self.reserve_within(Patience::Endless)
     }
@@ -87,7 +86,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`try_reserve`](Self::try_reserve), but [`SendError::Timeout`] instead of [`SendError::Full`].
-    #[inline]
+    #[inline(always)]
     pub fn reserve_timeout(&mut self, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
         self.reserve_within(Patience::AtMost(wait))
     }
@@ -130,7 +129,7 @@ impl Producer {
     ///
     /// [`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes, else as
     /// [`try_reserve`](Self::try_reserve).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_patiently(message, Patience::None)
     }
@@ -140,7 +139,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`try_send`](Self::try_send), but never [`SendError::Full`].
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_patiently(message, Patience::Endless)
     }
@@ -150,7 +149,7 @@ impl Producer {
     /// # Errors
     ///
     /// As [`try_send`](Self::try_send), but [`SendError::Timeout`] instead of [`SendError::Full`].
-    #[inline]
+    #[inline(always)]
     pub fn send_timeout(&mut self, message: &[u8], wait: Duration) -> Result<(), SendError> {
         self.send_patiently(message, Patience::AtMost(wait))
     }
@@ -230,7 +229,7 @@ impl Producer {
         if needed <= capacity { Ok(()) } else { Err(SendError::TooLarge { needed, capacity }) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
         let room = self.room(Patience::None)?;
         Ok(WriteSlot::new(self, room, Commit::Gathered))

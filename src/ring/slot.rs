@@ -125,6 +125,7 @@ impl<'a> ReadSlot<'a> {
     #[inline(always)]
     pub(super) fn new(consumer: &'a mut Consumer, message: Message) -> Self {
         let bytes = consumer.view.slot(message.sequence());
+        consumer.view.fetch_rest(message);
         Self { consumer, bytes, len: message.len() }
     }
 }
@@ -134,7 +135,8 @@ impl Deref for ReadSlot<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: a `Message` was checked to lie in the mapping, which the consumer keeps alive; the peer is trusted not to write a committed slot before it is released on drop.
+        // SAFETY: a `Message` was checked to lie in the mapping, which the consumer keeps alive; the peer is
+        // trusted not to write a committed slot before it is released on drop.
         unsafe { slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
     }
 }

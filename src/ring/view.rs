@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -10,6 +11,11 @@ use super::consumer::Message;
 use crate::config::Geometry;
 use crate::poll::{Fence, Place, has_barrier};
 use crate::segment::{Lease, Link, Words};
+
+/// A cache line.
+pub(super) const LINE: usize = 64;
+/// Lines of a slot that are fetched before they are used, at most.
+const MOST_LINES: usize = 16;
 
 /// Which half of a side looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,18 +97,21 @@ impl View {
     /// follows, the processor sees coming.
     #[inline(always)]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            let slot = self.slot(sequence).as_ptr();
-            let lines = (len / 64).min(15);
-            for line in 0..=lines {
-                // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
-                unsafe { _mm_prefetch::<_MM_HINT_ET0>(slot.wrapping_add(line * 64).cast()) };
-            }
+        let slot = self.slot(sequence).as_ptr();
+        fetch_to_write(slot);
+        for line in further_lines(len) {
+            fetch_to_write(slot.wrapping_add(line * LINE));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (sequence, len);
+    }
+
+    /// Brings the lines of a message here that follow its first, all at once: a reader that follows pointers
+    /// asks for them one after the other.
+    #[inline(always)]
+    pub(super) fn fetch_rest(&self, message: Message) {
+        let slot = self.slot(message.sequence()).as_ptr();
+        for line in further_lines(message.len()) {
+            fetch_to_read(slot.wrapping_add(line * LINE));
+        }
     }
 
     #[inline(always)]
@@ -196,6 +205,7 @@ impl View {
             out.push(byte.load(Ordering::Relaxed));
         }
     }
+
     /// Like `copy_out`, in whole words: what follows the message in the last one is the slot's.
     #[cfg(feature = "capnp")]
     pub(super) fn copy_words_out(&self, message: Message, out: &mut Vec<u64>) {
@@ -208,4 +218,36 @@ impl View {
             unsafe { word.as_ref() }.load(Ordering::Relaxed)
         }));
     }
+}
+
+/// The lines after the first that so many bytes take and that are worth fetching.
+#[inline(always)]
+fn further_lines(len: usize) -> Range<usize> {
+    if len > LINE { 1..len.div_ceil(LINE).min(MOST_LINES) } else { 0..0 }
+}
+
+/// Asks for a cache line that is written soon.
+#[inline(always)]
+fn fetch_to_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
+/// Asks for a cache line that is read soon.
+#[inline(always)]
+fn fetch_to_read(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }

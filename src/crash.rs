@@ -21,8 +21,9 @@ mod armed {
         }
     }
 
+    /// Dies now, without warning.
     #[cfg(unix)]
-    fn kill() {
+    pub fn kill() -> ! {
         use rustix::process::{Signal, getpid, kill_process};
         let _ = kill_process(getpid(), Signal::KILL);
         // The signal is on its way; no step follows this one.
@@ -31,9 +32,18 @@ mod armed {
         }
     }
 
-    #[cfg(not(unix))]
-    fn kill() {
-        std::process::abort();
+    /// Dies now, without warning.
+    #[cfg(windows)]
+    #[allow(unsafe_code)]
+    pub fn kill() -> ! {
+        use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess};
+        // SAFETY: takes no argument, and gives what stands for this process.
+        let this = unsafe { GetCurrentProcess() };
+        // SAFETY: the handle is valid, and nothing of this process is used afterwards.
+        unsafe { TerminateProcess(this, 9) };
+        loop {
+            std::thread::park();
+        }
     }
 
     /// Dies at the `step`-th step from now on, counted from 1. 0 disarms.
@@ -51,7 +61,7 @@ mod armed {
 #[cfg(feature = "crash-points")]
 pub(crate) use armed::step;
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, seen};
+pub use armed::{arm, kill, seen};
 
 /// A named step.
 #[cfg(not(feature = "crash-points"))]

@@ -364,6 +364,7 @@ fn segments_are_private_unless_asked_otherwise_and_an_opener_can_insist() {
 }
 
 /// With 1 MiB in the directory, which nobody else uses.
+#[cfg(target_os = "linux")]
 fn in_a_small_directory(_: &[String]) {
     let name = named("no-space");
     match Transport::create(&name, &Config::new().slot_size(1024).slot_count(1024)).unwrap_err() {

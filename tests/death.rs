@@ -2,7 +2,6 @@
 //!
 //! The promise is 100 ms. A loaded machine may stop the survivor itself for longer, so the tests allow
 //! twenty times as much and print what they measured.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
@@ -10,9 +9,8 @@ mod common;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use capnproto_shm_transport::{Config, Missing, OpenError, PollMode, RecvError, SendError, Stats, Transport};
+use capnproto_shm_transport::{Config, Missing, OpenError, PollMode, RecvError, SendError, Transport};
 use common::*;
-use rustix::process::{Pid, Signal, kill_process};
 
 const ALLOWED: Duration = Duration::from_secs(2);
 const INTERVAL: PollMode = PollMode::Interval(Duration::from_millis(1));
@@ -177,8 +175,10 @@ fn both_halves_in_two_threads_learn_of_one_death() {
     });
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_peer_is_not_dead() {
+    use rustix::process::{Pid, Signal, kill_process};
     for stops in SIDES {
         let name = named("stopped");
         let (mut survivor, mut peer) = doom(&name, stops, PollMode::Park);
@@ -186,7 +186,7 @@ fn a_stopped_peer_is_not_dead() {
         let pid = Pid::from_raw(peer.id() as i32).unwrap();
         kill_process(pid, Signal::STOP).unwrap();
         assert!(matches!(survivor.recv_timeout(Duration::from_millis(300)), Err(RecvError::Timeout)));
-        assert!(!Stats::of(&name).unwrap().tx.closed);
+        assert!(!capnproto_shm_transport::Stats::of(&name).unwrap().tx.closed);
         kill_process(pid, Signal::CONT).unwrap();
         // It goes on, and ends in order.
         peer.go();

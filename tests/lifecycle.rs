@@ -216,6 +216,8 @@ fn halves_close_one_direction_each() {
     assert_eq!(name.left().len(), 2, "one half still holds the name");
     drop(a_tx);
     assert!(matches!(b.recv(), Err(RecvError::Closed)));
+    assert!(name.is_free());
+    drop(b);
     assert_eq!(name.left().len(), 0);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::region::Segment;
-use super::system::sweep;
+use super::system::sweep_removed;
 use super::words::End;
 use crate::crash::step;
 
@@ -121,7 +121,7 @@ struct SweptLast([PathBuf; 2]);
 
 impl Drop for SweptLast {
     fn drop(&mut self) {
-        self.0.iter().for_each(|path| sweep(path));
+        self.0.iter().for_each(|path| sweep_removed(path));
     }
 }
 

@@ -64,6 +64,12 @@ impl Staged {
 /// Nothing half made has a name.
 pub(crate) fn sweep(_path: &Path) {}
 
+/// What is removed is gone.
+pub(super) fn sweep_removed(_path: &Path) {}
+
+/// Whether a remover has a lock of its own, and never looks like the writer.
+pub(crate) const CLAIM_IS_APART: bool = true;
+
 /// Sets the length and claims the pages, so that a full file system is an error now and no signal later.
 pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     Ok(fallocate(file, FallocateFlags::empty(), 0, bytes)?)

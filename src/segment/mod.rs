@@ -41,5 +41,5 @@ pub(crate) use link::{Lease, Link, random};
 #[cfg(not(loom))]
 pub(crate) use region::{Access, Segment, SegmentOpenError, path_of};
 #[cfg(not(loom))]
-pub(crate) use system::sweep;
+pub(crate) use system::{CLAIM_IS_APART, sweep};
 pub(crate) use words::{End, Notice, Words, bump};

@@ -3,67 +3,164 @@
 #![allow(unsafe_code)]
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::windows::ffi::OsStrExt;
+use std::os::windows::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::windows::io::AsRawHandle;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use memmap2::{MmapOptions, MmapRaw};
-
-use super::portable::aside;
-pub(crate) use super::portable::sweep;
-pub(super) use super::portable::{
-    Staged, allocate, directory, is_locked, keep_space, try_claim, try_lock, unlock,
+use memmap2::MmapRaw;
+use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_LOCK_VIOLATION};
+use windows_sys::Win32::Storage::FileSystem::{
+    BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT,
+    GetFileInformationByHandle, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, MoveFileExW,
+    UnlockFileEx,
 };
+use windows_sys::Win32::System::IO::OVERLAPPED;
+
+pub(crate) use super::portable::sweep;
+use super::portable::{OLD, aside, sweep_all};
+pub(super) use super::portable::{Staged, allocate, directory, keep_space};
 use super::region::{MapError, SegmentOpenError};
 use crate::config::Mapping;
 use crate::error::SegmentError;
-
-/// `FILE_FLAG_OPEN_REPARSE_POINT`: a symbolic link is opened, not followed.
-const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
-/// `FILE_ATTRIBUTE_REPARSE_POINT`.
-const REPARSE_POINT: u32 = 0x400;
 
 impl Staged {
     pub(super) fn new(path: &Path, _mode: u32) -> io::Result<Self> {
         Self::create(&mut OpenOptions::new(), path)
     }
+
+    /// Gives the file its name, unless something stands there or the file was swept away.
+    pub(super) fn publish(self, path: &Path) -> io::Result<bool> {
+        let (from, to) = (wide(&self.path), wide(path));
+        // SAFETY: both strings end with zero and live through the call.
+        if unsafe { MoveFileExW(from.as_ptr(), to.as_ptr(), 0) } != 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        // A file that is swept while it is open is there no more, but denies access until it is closed.
+        let lost = std::fs::symlink_metadata(path).is_ok() || std::fs::symlink_metadata(&self.path).is_err();
+        if lost { Ok(false) } else { Err(error) }
+    }
+}
+
+fn wide(path: &Path) -> Vec<u16> {
+    path.as_os_str().encode_wide().chain([0]).collect()
 }
 
 pub(super) fn open(path: &Path, write: bool) -> Result<File, SegmentOpenError> {
-    Ok(OpenOptions::new().read(true).write(write).custom_flags(OPEN_REPARSE_POINT).open(path)?)
+    let mut options = OpenOptions::new();
+    options.read(true).write(write).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    options.open(path).map_err(|e| match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => SegmentError::NotAFile.into(),
+        _ => e.into(),
+    })
 }
 
 /// The temporary directory is the user's own; what is left to refuse is a link.
 pub(super) fn check_owner(metadata: &Metadata, _group_mode: Option<u32>) -> Result<(), SegmentError> {
-    if metadata.file_attributes() & REPARSE_POINT != 0 {
+    if metadata.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
         return Err(SegmentError::NotAFile);
     }
     Ok(())
 }
 
-/// Reads through a mapping: the writer's lock, which is mandatory here, forbids reading the file.
+/// Reads what there is of the first bytes.
 pub(super) fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize> {
     let bytes = prefix.len().min(usize::try_from(file_bytes).unwrap_or(usize::MAX));
-    if bytes == 0 {
-        return Ok(0);
-    }
-    let map = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-    for (at, byte) in prefix[..bytes].iter_mut().enumerate() {
-        // SAFETY: `at` is below the mapping's length; the read is volatile because others may write.
-        *byte = unsafe { map.as_ptr().add(at).read_volatile() };
+    let mut read = 0;
+    while read < bytes {
+        match file.seek_read(&mut prefix[read..bytes], read as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => read += more,
+        }
     }
     Ok(bytes)
 }
 
-pub(super) fn write_prefix(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(bytes)
+pub(super) fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.seek_write(&bytes[written..], written as u64)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            more => written += more,
+        }
+    }
+    Ok(())
+}
+
+/// The byte whose lock is the writer's life. Locks are mandatory here, so it lies beyond the end of any file.
+const WRITER: u64 = 1 << 40;
+/// The byte whose lock is the right to remove what a dead writer left: a remover is no writer.
+const REMOVER: u64 = WRITER + 1;
+
+/// Whether a remover has a lock of its own, and never looks like the writer.
+pub(crate) const CLAIM_IS_APART: bool = true;
+
+fn place(byte: u64) -> OVERLAPPED {
+    let mut place = OVERLAPPED::default();
+    place.Anonymous.Anonymous.Offset = byte as u32;
+    place.Anonymous.Anonymous.OffsetHigh = (byte >> 32) as u32;
+    place
+}
+
+/// Takes a lock of one byte that belongs to the open file: two ends in one process exclude each other, and it
+/// falls with the last handle. `false` if somebody else's stands against it.
+fn lock(file: &File, byte: u64, kind: u32) -> io::Result<bool> {
+    let mut place = place(byte);
+    let flags = LOCKFILE_FAIL_IMMEDIATELY | kind;
+    // SAFETY: the handle is open for the call, which returns at once, and `place` lives as long.
+    if unsafe { LockFileEx(file.as_raw_handle(), flags, 0, 1, 0, &raw mut place) } != 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error().map(i32::cast_unsigned) {
+        Some(ERROR_LOCK_VIOLATION | ERROR_IO_PENDING) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+fn release(file: &File, byte: u64) {
+    let mut place = place(byte);
+    // Unlocking what is locked or not cannot fail otherwise; closing the file would unlock it too.
+    // SAFETY: as for `lock`.
+    unsafe { UnlockFileEx(file.as_raw_handle(), 0, 1, 0, &raw mut place) };
+}
+
+/// A probe may hold the lock for an instant, so being refused once is not being refused.
+pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+    for pause in [1, 2, 4, 8] {
+        if lock(file, WRITER, LOCKFILE_EXCLUSIVE_LOCK)? {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(pause));
+    }
+    lock(file, WRITER, LOCKFILE_EXCLUSIVE_LOCK)
+}
+
+pub(super) fn try_claim(file: &File) -> io::Result<bool> {
+    lock(file, REMOVER, LOCKFILE_EXCLUSIVE_LOCK)
+}
+
+pub(super) fn unlock(file: &File) {
+    release(file, WRITER);
+}
+
+/// Without a way to ask, the probe takes a shared lock for an instant.
+pub(super) fn is_locked(file: &File) -> io::Result<bool> {
+    let free = lock(file, WRITER, 0)?;
+    if free {
+        release(file, WRITER);
+    }
+    Ok(!free)
 }
 
 /// Takes the name away. A file that anybody has mapped cannot be deleted, so it gets another name first, and
 /// is swept by whoever goes last, or by the next `create`.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let aside = aside(path);
+    let aside = aside(path, OLD);
     match std::fs::rename(path, &aside) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
@@ -74,11 +171,22 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A file is what its creator, its times and its length say: std has no stable file index.
+/// Removes what could not be deleted while it was mapped. What still is, is left to the one who maps it.
+pub(super) fn sweep_removed(path: &Path) {
+    sweep_all(path, &[OLD]);
+}
+
 pub(super) fn same_file(file: &File, path: &Path) -> bool {
-    let identity = |m: Metadata| (m.creation_time(), m.file_size());
-    let Ok(named) = std::fs::symlink_metadata(path) else { return false };
-    file.metadata().is_ok_and(|open| identity(open) == identity(named))
+    let named = OpenOptions::new().access_mode(0).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT).open(path);
+    named.is_ok_and(|named| matches!((identity(file), identity(&named)), (Some(a), Some(b)) if a == b))
+}
+
+/// The file's number, which no other file of the directory's volume has while it is open.
+fn identity(file: &File) -> Option<(u32, u32)> {
+    let mut found = BY_HANDLE_FILE_INFORMATION::default();
+    // SAFETY: the handle is open for the call, and `found` lives as long.
+    let known = unsafe { GetFileInformationByHandle(file.as_raw_handle(), &raw mut found) } != 0;
+    known.then_some((found.nFileIndexHigh, found.nFileIndexLow))
 }
 
 pub(super) fn available_bytes(_file: &File) -> u64 {

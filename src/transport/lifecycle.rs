@@ -16,7 +16,8 @@ use crate::crash::step;
 use crate::error::{ConfigError, CreateError, Missing, OpenError, RemoveError};
 use crate::poll::{Fence, PollMode, has_barrier};
 use crate::segment::{
-    Access, Direction, End, Fixed, Lease, Link, Segment, SegmentOpenError, Side, path_of, random, sweep,
+    Access, CLAIM_IS_APART, Direction, End, Fixed, Lease, Link, Segment, SegmentOpenError, Side, path_of,
+    random, sweep,
 };
 
 /// Side A: takes the name and makes both segments.
@@ -44,8 +45,8 @@ pub(crate) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<
     let rx = loop {
         // What a side A left that died between the two. Nobody but us makes or removes this file.
         match open_old(&rx_path, Direction::BToA) {
-            // Where a remover has a lock of its own, one that is at work shall not hit what we make next.
-            Ok(old) if cfg!(target_os = "linux") && !old.try_claim().map_err(io("lock", &rx_path))? => {
+            // A remover that is at work shall not hit what we make next.
+            Ok(old) if CLAIM_IS_APART && !old.try_claim().map_err(io("lock", &rx_path))? => {
                 return Err(CreateError::InUse { name: name.to_owned() });
             }
             Ok(old) => old.unlink().map_err(io("remove", &rx_path))?,
@@ -133,7 +134,7 @@ fn reclaim(name: &str, superseded: bool) -> Result<(), CreateError> {
         move |source| CreateError::Io { action, path, source }
     };
     // A file is locked by its writer before it has its name, so one that is not is dead for good.
-    if cfg!(target_os = "linux") && tx.is_locked().map_err(io("probe", &tx_path))? {
+    if CLAIM_IS_APART && tx.is_locked().map_err(io("probe", &tx_path))? {
         return Err(in_use());
     }
     if !tx.try_claim().map_err(io("lock", &tx_path))? {
@@ -199,6 +200,12 @@ fn open_error(error: SegmentOpenError, path: PathBuf) -> OpenError {
 pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
     check_name(name)?;
     let paths = [Direction::AToB, Direction::BToA].map(|d| path_of(name, d));
+    let removed = remove_both(name, &paths);
+    paths.iter().for_each(|path| sweep(path));
+    removed
+}
+
+fn remove_both(name: &str, paths: &[PathBuf; 2]) -> Result<(), RemoveError> {
     let present = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok();
     if !paths.iter().any(present) {
         return Err(RemoveError::NotFound { name: name.to_owned() });

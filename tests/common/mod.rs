@@ -39,6 +39,12 @@ impl Name {
         directory().join(format!("{}.fs.b2a", self.0))
     }
 
+    /// Whether nothing stands under it. What a side still maps may be left beside it, where a mapped file cannot
+    /// be deleted.
+    pub fn is_free(&self) -> bool {
+        !self.a2b().exists() && !self.b2a().exists()
+    }
+
     /// Everything in the directory that begins with this name.
     pub fn left(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
@@ -101,17 +107,23 @@ pub fn spawn_through(starter: &[&str], role: &str, args: &[&str]) -> Peer {
     let exe = std::env::current_exe().unwrap();
     let mut words: Vec<_> = starter.iter().map(std::ffi::OsString::from).collect();
     words.push(exe.into());
-    let mut child = Command::new(&words[0])
-        .args(&words[1..])
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .env(ARGS, args.join("\x1f"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env(ROLE, role).env(ARGS, args.join("\x1f"));
+    let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
     Peer { child, input, output }
+}
+
+/// Starts a program. Wine now and then fails to, with an internal error of its own; then it is asked again.
+pub fn start(command: &mut Command) -> Child {
+    const INTERNAL_ERROR: i32 = 1359;
+    loop {
+        match command.spawn() {
+            Err(e) if cfg!(windows) && e.raw_os_error() == Some(INTERNAL_ERROR) => {}
+            child => return child.unwrap(),
+        }
+    }
 }
 
 impl Peer {

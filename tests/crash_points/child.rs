@@ -2,16 +2,14 @@
 
 use std::any::Any;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use capnproto_shm_transport::{Config, PollMode, Side, Transport, crash};
-use rustix::process::{Signal, getpid, kill_process};
-use rustix::time::{ClockId, clock_gettime};
 
-use crate::common::{LONG, eventually, pattern};
+use crate::common::{LONG, eventually, pattern, start};
 
 pub const SLOTS: usize = 32;
 pub const SLOT: usize = 32;
@@ -240,9 +238,17 @@ fn prepare(scene: Scene, side: Side, name: &str) -> Option<Transport> {
     Some(transport)
 }
 
+/// The time, by a clock that both processes see.
+#[cfg(unix)]
 pub fn now() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The time, by a clock that both processes see.
+#[cfg(not(unix))]
+pub fn now() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
 }
 
 fn say(word: &str) {
@@ -272,8 +278,8 @@ pub fn play() {
     let kept = (operation.run)(name, transport);
     crash::arm(0);
     say(&crash::seen().join(","));
-    let _ = kill_process(getpid(), Signal::KILL);
-    drop(kept);
+    let _kept = kept;
+    crash::kill();
 }
 
 /// The dying process, as its parent sees it.
@@ -285,13 +291,9 @@ pub struct Doomed {
 impl Doomed {
     pub fn start(operation: &Operation, side: Side, name: &str, step: usize) -> Self {
         let role = format!("{}\x1f{side:?}\x1f{name}\x1f{step}", operation.name);
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }
     }
@@ -306,9 +308,13 @@ impl Doomed {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
-    /// Waits for the end.
-    pub fn status(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+    /// Waits for the end; whether it was a kill.
+    pub fn was_killed(&mut self) -> bool {
+        let status = self.child.wait().unwrap();
+        #[cfg(unix)]
+        return std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+        #[cfg(not(unix))]
+        return status.code() == Some(9);
     }
 }
 

@@ -6,7 +6,6 @@
 //!
 //! The promise is 100 ms. A loaded machine may stop the survivor itself for longer, so the test allows
 //! twenty times as much and prints what it measured, counted from before the operation began.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod child;

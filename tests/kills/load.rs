@@ -1,7 +1,7 @@
 //! Random traffic that can be checked: messages that carry their number and are made from it.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
@@ -194,15 +194,19 @@ impl Progress {
         self.path.to_str().unwrap()
     }
 
-    /// One call of the system, so a kill leaves either the old pair or the new one.
+    /// One write, so a kill leaves either the old pair or the new one.
     pub fn write(&self, committed: u64, intended: u64) {
         let pair = [committed.to_ne_bytes(), intended.to_ne_bytes()];
-        self.file.write_all_at(pair.as_flattened(), 0).unwrap();
+        let mut file = &self.file;
+        file.rewind().unwrap();
+        file.write_all(pair.as_flattened()).unwrap();
     }
 
     pub fn read(&self) -> (u64, u64) {
         let mut pair = [[0; 8]; 2];
-        self.file.read_exact_at(pair.as_flattened_mut(), 0).unwrap();
+        let mut file = &self.file;
+        file.rewind().unwrap();
+        file.read_exact(pair.as_flattened_mut()).unwrap();
         (u64::from_ne_bytes(pair[0]), u64::from_ne_bytes(pair[1]))
     }
 }

@@ -18,7 +18,9 @@ fn present(what: &str, command: &mut Command) -> Option<()> {
     if command.output().is_ok_and(|output| output.status.success()) {
         return Some(());
     }
-    assert!(std::env::var_os("CI").is_none(), "{what} is not installed, and CI must have it");
+    // As Windows programs the tests run beside another system's tools, which they cannot start.
+    let may_lack = cfg!(windows) || std::env::var_os("CI").is_none();
+    assert!(may_lack, "{what} is not installed, and CI must have it");
     println!("SKIPPED: {what} is not installed");
     None
 }

@@ -271,7 +271,7 @@ fn stamped(_: &Results, _: Pace) -> Section {
     }
 }
 
-fn paced(results: &Results, _: Pace) -> Section {
+fn paced(results: &Results, pace: Pace) -> Section {
     let most = |series: &str| results.get("stamped", series, 64.0).map(|f| f.nanos);
     let alike = ALIKE.iter().filter_map(|s| most(s)).fold(0.0, f64::max);
     let group = |percent: f64| {
@@ -279,14 +279,17 @@ fn paced(results: &Results, _: Pace) -> Section {
             let nanos = if ALIKE.contains(&series) { alike } else { most(series)? };
             Some(paced_entry(series, contender, nanos * 100.0 / percent).at(percent))
         });
-        Group::new(entries.collect()).stretched(2.0)
+        Group::new(entries.collect()).stretched(0.1).rounds(10 * pace.rounds)
     };
     Section {
         id: "paced",
         title: "Latency under load",
         about: "64 bytes at a share of the maximum. A message is due by the clock, and its latency counts \
                 from then, also when the sender is held up: nothing is left out. Ours and the minimal rings \
-                get the same load, a share of what the slowest of them takes; the others a share of their own.",
+                get the same load, a share of what the slowest of them takes; the others a share of their own. \
+                Rounds are short and many, and the percentiles medians of theirs: a virtual machine that \
+                takes a processor away for a millisecond now and then decides the p99.9 of any longer \
+                round, whoever's turn it is. The maxima show it.",
         axis: Axis { name: "load", format: |p| format!("{p} %"), plot: true, base: None },
         unit: Unit::Tail,
         groups: [10.0, 30.0, 50.0, 70.0, 90.0].map(group).into(),

@@ -17,6 +17,8 @@ use crate::segment::{End, Lease, Side};
 
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
+/// Slots after which what was sent in them is counted: often enough that nobody notices.
+pub(super) const COUNTED: u64 = 64;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -28,6 +30,8 @@ pub struct Producer {
     /// Next sequence to reserve. What lies between the published tail and this was gathered by a batch.
     pub(super) tail: u64,
     /// First sequence that is not known to be free.
+    pub(super) free: u64,
+    /// Where to count what was sent, at the latest where it is not known to be free.
     pub(super) limit: u64,
     pub(super) tally: Tally,
     ahead: u64,
@@ -42,13 +46,14 @@ impl Producer {
         let view = View::new(lease, Half::Producer);
         let fence = view.fence(Fence::Full);
         let pace = Pace::new(view.slot_count(), view.stride());
-        let limit = view.slot_count();
+        let free = view.slot_count();
         // Smaller slots share a line, and come with their neighbours.
         let ahead = if view.stride() < LINE { u64::MAX } else { AHEAD };
         Self {
             view,
             tail: 0,
-            limit,
+            free,
+            limit: free.min(COUNTED),
             tally: Tally::default(),
             ahead,
             fence,
@@ -245,6 +250,7 @@ impl Producer {
         step("span: skip");
         self.set_length(self.tail, SKIP);
         self.tail += slots;
+        self.limit = self.limit.max(self.tail);
     }
 
     /// Writes a length unless it stands there already: see the module's note.
@@ -270,6 +276,7 @@ impl Producer {
             self.skip(skipped);
         }
         self.take(len, self.view.geometry().slots_for(len) as u64);
+        self.limit = self.limit.max(self.tail);
         self.publish();
     }
 
@@ -285,7 +292,7 @@ impl Producer {
     /// consumer's since the last lap, and stores that wait for them hold up the next publication.
     #[inline(always)]
     pub(super) fn fetch_ahead(&self, len: usize) {
-        if self.limit - self.tail > self.ahead {
+        if self.free - self.tail > self.ahead {
             self.view.fetch(self.tail + self.ahead, len);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Patience;
-use super::producer::Producer;
+use super::producer::{COUNTED, Producer};
 use crate::crash::step;
 use crate::error::{Lie, SendError};
 use crate::poll::{Outcome, wait};
@@ -40,7 +40,8 @@ impl Producer {
             match patience {
                 Patience::None => self.one_now()?,
                 Patience::Endless => self.one_in_the_end()?,
-                timed => self.make_room(1, timed)?,
+                timed if !self.still_free() => self.make_room(1, timed)?,
+                _ => {}
             }
         }
         step("reserve");
@@ -81,20 +82,36 @@ impl Producer {
         let count = self.view.slot_count();
         let taken = self.view.words().taken(self.tail, count).map_err(|lie| self.poison(lie))?;
         self.pace.looked(if count - taken >= slots { count - taken } else { 0 });
-        self.limit = self.tail + (count - taken);
+        self.free = self.tail + (count - taken);
         self.fence = self.view.fence(self.fence);
         // No slot is used again before its length is added up: that takes a look, and this is where one is.
-        let words = self.view.words();
-        let published = words.producer.tail.load(Ordering::Relaxed);
-        self.tally.advance(published, self.view.lengths(), self.view.geometry());
-        self.tally.publish(words);
+        self.count();
+        self.tally.publish(self.view.words());
         Ok(count - taken >= slots)
+    }
+
+    /// Adds up what was published, and says how far to go before the next time.
+    fn count(&mut self) {
+        let published = self.view.words().producer.tail.load(Ordering::Relaxed);
+        self.tally.advance(published, self.view.lengths(), self.view.geometry());
+        self.limit = self.free.min(self.tail + COUNTED);
+    }
+
+    /// Whether a slot is known to be free, and the peer not known to be gone.
+    #[inline]
+    fn still_free(&mut self) -> bool {
+        let open = self.view.words().consumer_notice.end.load(Ordering::Relaxed) == End::Open as u32;
+        if self.tail == self.free || !open {
+            return false;
+        }
+        self.count();
+        true
     }
 
     #[cold]
     fn poison(&mut self, lie: Lie) -> SendError {
         self.fault = Some(lie);
-        self.limit = self.tail;
+        (self.free, self.limit) = (self.tail, self.tail);
         SendError::Corrupt(lie)
     }
 
@@ -116,13 +133,13 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn one_now(&mut self) -> Result<(), SendError> {
-        self.make_room(1, Patience::None)
+        if self.still_free() { Ok(()) } else { self.make_room(1, Patience::None) }
     }
 
     #[cold]
     #[inline(never)]
     fn one_in_the_end(&mut self) -> Result<(), SendError> {
-        self.make_room(1, Patience::Endless)
+        if self.still_free() { Ok(()) } else { self.make_room(1, Patience::Endless) }
     }
 
     /// Waits until `slots` slots are free.

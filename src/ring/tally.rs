@@ -10,6 +10,8 @@ use crate::sync::{AtomicU32, Ordering, fence};
 
 use super::SKIP;
 
+/// Lengths that are added up before it is asked whether one is too large for a slot.
+const FEW: usize = 16;
 /// Tries to catch the figures between two updates: a producer may have died in one.
 const TRIES: usize = 10_000;
 /// Laps added up until the figures hold still; then any will do.
@@ -34,16 +36,32 @@ impl Tally {
         while self.sequence != tail {
             let index = self.sequence & (slots - 1);
             let end = slots.min(index + tail.wrapping_sub(self.sequence));
-            // Messages of a slot each: nothing but loads and sums that do not wait for each other.
             let (mut singles, mut bytes, mut other) = (0, 0, None);
-            for word in &lengths[index as usize..end as usize] {
-                let length = word.load(Ordering::Relaxed);
-                if length as usize > geometry.stride {
-                    other = Some(length);
+            for few in lengths[index as usize..end as usize].chunks(FEW) {
+                // Messages of a slot each, as a rule: nothing but loads and sums that do not wait for each other.
+                let (mut any, mut sum) = (0, 0);
+                for word in few {
+                    let length = word.load(Ordering::Relaxed);
+                    any |= length;
+                    sum += u64::from(length);
+                }
+                if any as usize <= geometry.stride {
+                    singles += few.len() as u64;
+                    bytes += sum;
+                    continue;
+                }
+                for word in few {
+                    let length = word.load(Ordering::Relaxed);
+                    if length as usize > geometry.stride {
+                        other = Some(length);
+                        break;
+                    }
+                    singles += 1;
+                    bytes += u64::from(length);
+                }
+                if other.is_some() {
                     break;
                 }
-                singles += 1;
-                bytes += u64::from(length);
             }
             self.add(singles, singles, bytes);
             match other {

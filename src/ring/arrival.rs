@@ -63,6 +63,10 @@ impl Consumer {
         if self.find() {
             return true;
         }
+        self.fence = self.view.fence(self.fence);
+        if !matches!(patience, Patience::None) && self.glance(None) {
+            return true;
+        }
         match self.wait_for_messages(patience, None) {
             Ok(()) => true,
             Err(failure) => {
@@ -89,7 +93,7 @@ impl Consumer {
 
     /// Looks a number of times in a row, for an answer that is on its way; not if this side polls at intervals.
     #[inline(always)]
-    fn glance(&mut self, stop: Option<&AtomicBool>) -> bool {
+    pub(super) fn glance(&mut self, stop: Option<&AtomicBool>) -> bool {
         let mode = self.view.place().mode.load(Ordering::Relaxed);
         if matches!(PollMode::decode(mode), PollMode::Interval(_)) {
             return false;
@@ -111,18 +115,15 @@ impl Consumer {
     }
 
     /// Waits for new messages as long as `patience` and `stop` allow.
+    #[inline(never)]
     pub(super) fn wait_for_messages(
         &mut self,
         patience: Patience,
         stop: Option<&AtomicBool>,
     ) -> Result<(), RecvError> {
         let stopped = || stop.is_some_and(|s| s.load(Ordering::Acquire));
-        self.fence = self.view.fence(self.fence);
         if matches!(patience, Patience::None) {
             return self.now_or_never();
-        }
-        if self.glance(stop) {
-            return Ok(());
         }
         self.deadline = match patience.started() {
             Patience::Until(deadline) => Some(deadline),

@@ -220,6 +220,10 @@ impl Consumer {
     pub(crate) fn wait_unless(&mut self, stop: &AtomicBool) -> Result<bool, RecvError> {
         // Acquire pairs with the Release of whoever stops us.
         while !stop.load(Ordering::Acquire) {
+            self.fence = self.view.fence(self.fence);
+            if self.glance(Some(stop)) {
+                return Ok(true);
+            }
             match self.wait_for_messages(Patience::Endless, Some(stop)) {
                 Err(RecvError::Empty) => {}
                 result => return result.map(|()| true),

@@ -42,7 +42,7 @@
 //! - A committed message is delivered once, in order and whole, whatever dies when; an uncommitted one never.
 //! - The end of a peer is known within 100 ms, also while parked, by a lock that the kernel drops at its death.
 //! - Sending and receiving allocates nothing, locks nothing, and makes no system call unless a side is parked. A side
-//!   that waits asks after its peer every 20 ms.
+//!   that waits asks after its peer every 20 ms, every 40 ms if it is parked.
 //! - Nothing stays in the file system after both sides go in order; what a crash leaves, the next `create` reclaims.
 //!
 //! # Trust

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::system;
 
-/// How often a side without messages asks whether its peer lives, and the longest it sleeps at a stretch.
+/// How often a side without messages asks whether its peer lives, unless it is parked.
 pub(super) const PROBE: Duration = Duration::from_millis(20);
+/// The longest a side is parked at a stretch; then it asks. Each time costs as much as a message.
+pub(super) const STRETCH: Duration = Duration::from_millis(40);
 /// What a sleep and a wake are taken to cost until one is measured.
 const WAKE_GUESS: Duration = Duration::from_micros(50);
 /// No measurement makes a side spin longer than this, or believe that a wake costs less.

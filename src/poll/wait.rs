@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::PollMode;
 use super::park::Sleep;
-use super::rhythm::{PROBE, Rhythm};
+use super::rhythm::{PROBE, Rhythm, STRETCH};
 use crate::segment::{Notice, bump};
 use crate::sync::spin_loop;
 
@@ -63,7 +63,7 @@ pub(crate) fn wait(
     let began = Instant::now();
     let (mut now, mut yielded, mut slept) = (began, began, false);
     loop {
-        let slice = deadline.map_or(PROBE, |d| PROBE.min(d.saturating_duration_since(now)));
+        let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(now));
         let waited = now.duration_since(began);
         let found = match mode() {
             PollMode::Spin => {
@@ -75,7 +75,7 @@ pub(crate) fn wait(
             }
             PollMode::Park if waited < rhythm.spin() => spin(&mut ready),
             PollMode::Park => {
-                let sleep = place.notice.park(slice, &mut ready);
+                let sleep = place.notice.park(STRETCH.min(left), &mut ready);
                 if sleep != Sleep::None {
                     slept = true;
                     bump(place.parks, 1);
@@ -87,7 +87,7 @@ pub(crate) fn wait(
             }
             PollMode::Interval(pause) => {
                 if !ready() {
-                    thread::sleep(pause.min(slice));
+                    thread::sleep(pause.min(PROBE).min(left));
                 }
                 ready()
             }

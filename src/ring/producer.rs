@@ -18,7 +18,7 @@ use crate::segment::{End, Lease, Side};
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
 /// Slots after which what was sent in them is counted: often enough that nobody notices.
-pub(super) const COUNTED: u64 = 64;
+pub(super) const COUNTED: u64 = 256;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///

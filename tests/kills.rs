@@ -1,7 +1,8 @@
 //! Kills at random moments, under load in both directions: the survivor receives every message that was
 //! committed, in order and whole, none twice, and none that was not; then the two meet again.
 //!
-//! `KILLS=n` asks for another number of kills than 2,000 (200 in a debug build), `SEED=n` for another run.
+//! `KILLS=n` asks for another number of kills than 2,000 (200 in a debug build), `SEED=n` for another run,
+//! `FROZEN=n` for another time in seconds that a peer stands still than 3.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "common/mod.rs"]
@@ -143,9 +144,12 @@ fn survive(
     })
 }
 
+fn number(key: &str, default: u64) -> u64 {
+    std::env::var(key).map_or(default, |value| value.parse().unwrap())
+}
+
 #[test]
 fn nothing_is_lost_torn_or_repeated_whenever_a_side_is_killed() {
-    let number = |key: &str, default| std::env::var(key).map_or(default, |value| value.parse().unwrap());
     let kills = number("KILLS", if cfg!(debug_assertions) { 200 } else { 2_000 });
     let seed = number("SEED", u64::from(std::process::id()));
     println!("{kills} kills, SEED={seed}");
@@ -295,7 +299,7 @@ fn a_frozen_peer_is_alive_however_long() {
     kill_process(pid, Signal::STOP).unwrap();
     while b.try_send(b"fill").is_ok() {}
     let (tx, rx) = b.halves();
-    let frozen = Duration::from_secs(3);
+    let frozen = Duration::from_secs(number("FROZEN", 3));
     thread::scope(|scope| {
         scope.spawn(|| assert!(matches!(tx.send_timeout(b"more", frozen), Err(SendError::Timeout))));
         assert!(matches!(rx.recv_timeout(frozen), Err(RecvError::Timeout)));

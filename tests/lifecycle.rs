@@ -422,6 +422,43 @@ fn a_successor_touches_no_other_channel_that_its_leftover_was_linked_to() {
 }
 
 #[test]
+fn who_only_looks_in_leaves_nothing_behind() {
+    let name = named("looks-in");
+    let a = create(&name);
+    assert!(matches!(Transport::create(&name, &config()), Err(CreateError::InUse { .. })));
+    Stats::of(&name).unwrap();
+    drop(open(&name));
+    nothing_to_join(&name, Missing::FreshGeneration);
+    assert_eq!(name.left().len(), 2);
+    drop(a);
+    assert_eq!(name.left().len(), 0);
+
+    let mut dead = ready("create", &name);
+    dead.kill();
+    nothing_to_join(&name, Missing::SideA);
+    drop(create(&name));
+    assert_eq!(name.left().len(), 0);
+}
+
+#[test]
+fn creators_that_race_leave_nothing_behind() {
+    let name = named("race");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    match Transport::create(&name, &config()) {
+                        Ok(_) | Err(CreateError::InUse { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(name.left().len(), 0, "{:?}", name.left());
+}
+
+#[test]
 fn short_timed_waits_find_a_death_too() {
     let name = named("short");
     let mut a = create(&name);

@@ -2,7 +2,8 @@
 //!
 //! A store for each message would be one more in the queue of stores that wait for the consumer's cache lines:
 //! a quarter of the rate of small messages. But every published length stands in the ring for a lap. So the
-//! producer adds up a lap's lengths when it looks for room anyway, and who asks adds up those since.
+//! producer adds up lengths now and then, before it looks for room at the latest, since slots are used again only
+//! after a look. Then it writes the figures down, and who asks adds up what came since.
 
 use crate::config::Geometry;
 use crate::segment::Words;

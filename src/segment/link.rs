@@ -1,12 +1,10 @@
 //! The two segments of one side, and what it knows of the other side's life.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::region::Segment;
-use super::system::sweep_removed;
 use super::words::End;
 use crate::crash::step;
 
@@ -43,15 +41,12 @@ pub(crate) struct Link {
     pub(crate) rx: Segment,
     /// Whether the peer was ever seen there: what it writes later does not change that.
     peer_seen: AtomicBool,
-    /// Behind the mappings: fields are dropped in order.
-    _swept_last: SweptLast,
 }
 
 impl Link {
     pub(crate) fn new(side: Side, tx: Segment, rx: Segment) -> Self {
         // Side A was there: it made what side B found.
-        let _swept_last = SweptLast([tx.path(), rx.path()]);
-        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B), _swept_last }
+        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B) }
     }
 
     /// Whether the peer has been there and holds its lock no more. A peer that closed in order has said so
@@ -112,16 +107,6 @@ impl Drop for Lease {
         }
         self.link.tx.unlock();
         step("close: unlocked");
-    }
-}
-
-/// What could not be deleted while this side had it mapped is deleted when it has not.
-#[derive(Debug)]
-struct SweptLast([PathBuf; 2]);
-
-impl Drop for SweptLast {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|path| sweep_removed(path));
     }
 }
 

@@ -44,7 +44,7 @@ impl Staged {
     }
 
     /// Gives the file its name, unless something stands there.
-    pub(super) fn publish(self, path: &Path) -> io::Result<bool> {
+    pub(super) fn publish(&self, path: &Path) -> io::Result<bool> {
         let named = linkat(&self.0, "", CWD, path, AtFlags::EMPTY_PATH).or_else(|e| match e {
             // Without the capability to link a descriptor, its entry in /proc does.
             rustix::io::Errno::NOENT | rustix::io::Errno::PERM => {

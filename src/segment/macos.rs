@@ -26,7 +26,7 @@ impl Staged {
     }
 
     /// Gives the file its name, unless something stands there or the file was swept away.
-    pub(super) fn publish(self, path: &Path) -> io::Result<bool> {
+    pub(super) fn publish(&self, path: &Path) -> io::Result<bool> {
         match std::fs::hard_link(&self.path, path) {
             Ok(()) => Ok(true),
             Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(false),

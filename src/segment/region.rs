@@ -46,8 +46,21 @@ pub(crate) struct Segment {
     header: MmapRaw,
     body: MmapRaw,
     file: File,
-    /// None if it is anonymous.
-    path: Option<PathBuf>,
+    /// Behind the mappings: fields are dropped in order.
+    name: Name,
+}
+
+/// Where a segment stands, if it is not anonymous. What was removed while it was mapped, and could not be deleted
+/// therefore, is when this is dropped.
+#[derive(Debug)]
+struct Name(Option<PathBuf>);
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            system::sweep_removed(path);
+        }
+    }
 }
 
 impl Segment {
@@ -158,7 +171,7 @@ impl Segment {
             Access::Read | Access::Inspect => options.map_raw_read_only(&file)?,
         };
         system::advise(&header, &body, mapping)?;
-        Ok(Self { geometry, fixed, header, body, file, path: path.map(Path::to_owned) })
+        Ok(Self { geometry, fixed, header, body, file, name: Name(path.map(Path::to_owned)) })
     }
 
     /// The living words of the header.
@@ -209,20 +222,20 @@ impl Segment {
         system::unlock(&self.file);
     }
 
-    /// Whether anybody else holds the writer's lock. Takes nothing.
+    /// Whether anybody else holds the writer's lock. Not for a segment that this side has locked.
     pub(crate) fn is_locked(&self) -> io::Result<bool> {
         system::is_locked(&self.file)
     }
 
     /// Whether the name, if it has one, still stands for this very file.
     pub(crate) fn is_named(&self) -> bool {
-        self.path.as_ref().is_none_or(|path| system::same_file(&self.file, path))
+        self.name.0.as_ref().is_none_or(|path| system::same_file(&self.file, path))
     }
 
     /// Removes the name if it still stands for this very file. Only for who holds the name's lock: nobody
     /// else replaces the file between the look and the removal.
     pub(crate) fn unlink(&self) -> io::Result<()> {
-        match &self.path {
+        match &self.name.0 {
             Some(path) if self.is_named() => system::remove(path),
             _ => Ok(()),
         }
@@ -230,7 +243,7 @@ impl Segment {
 
     /// For errors: the name, or that there is none.
     pub(crate) fn path(&self) -> PathBuf {
-        self.path.clone().unwrap_or_else(Self::no_name)
+        self.name.0.clone().unwrap_or_else(Self::no_name)
     }
 
     /// What stands for a path in errors about anonymous segments.

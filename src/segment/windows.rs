@@ -12,7 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use memmap2::MmapRaw;
-use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_LOCK_VIOLATION};
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_ALREADY_EXISTS, ERROR_FILE_EXISTS, ERROR_FILE_NOT_FOUND, ERROR_IO_PENDING,
+    ERROR_LOCK_VIOLATION,
+};
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT,
     GetFileInformationByHandle, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, MoveFileExW,
@@ -33,21 +36,27 @@ impl Staged {
     }
 
     /// Gives the file its name, unless something stands there or the file was swept away.
-    pub(super) fn publish(self, path: &Path) -> io::Result<bool> {
-        let (from, to) = (wide(&self.path), wide(path));
+    pub(super) fn publish(&self, path: &Path) -> io::Result<bool> {
+        let (from, to) = (wide(&self.path)?, wide(path)?);
         // SAFETY: both strings end with zero and live through the call.
         if unsafe { MoveFileExW(from.as_ptr(), to.as_ptr(), 0) } != 0 {
             return Ok(true);
         }
         let error = io::Error::last_os_error();
-        // A file that is swept while it is open is there no more, but denies access until it is closed.
-        let lost = std::fs::symlink_metadata(path).is_ok() || std::fs::symlink_metadata(&self.path).is_err();
-        if lost { Ok(false) } else { Err(error) }
+        match error.raw_os_error().map(i32::cast_unsigned) {
+            Some(ERROR_ALREADY_EXISTS | ERROR_FILE_EXISTS | ERROR_FILE_NOT_FOUND) => Ok(false),
+            // A file that is swept while it is open is there no more, but denies access until it is closed.
+            Some(ERROR_ACCESS_DENIED) if std::fs::symlink_metadata(&self.path).is_err() => Ok(false),
+            _ => Err(error),
+        }
     }
 }
 
-fn wide(path: &Path) -> Vec<u16> {
-    path.as_os_str().encode_wide().chain([0]).collect()
+/// A path as the system takes it, of any length: std does the same for its own calls.
+fn wide(path: &Path) -> io::Result<Vec<u16>> {
+    let directory = path.parent().unwrap_or(path).canonicalize()?;
+    let whole = directory.join(path.file_name().unwrap_or_default());
+    Ok(whole.as_os_str().encode_wide().chain([0]).collect())
 }
 
 pub(super) fn open(path: &Path, write: bool) -> Result<File, SegmentOpenError> {
@@ -148,7 +157,8 @@ pub(super) fn unlock(file: &File) {
     release(file, WRITER);
 }
 
-/// Without a way to ask, the probe takes a shared lock for an instant.
+/// Without a way to ask, the probe takes a shared lock for an instant. Not for a file that this side has locked:
+/// the same handle may hold both locks, and the first to go is the exclusive one.
 pub(super) fn is_locked(file: &File) -> io::Result<bool> {
     let free = lock(file, WRITER, 0)?;
     if free {
@@ -158,7 +168,7 @@ pub(super) fn is_locked(file: &File) -> io::Result<bool> {
 }
 
 /// Takes the name away. A file that anybody has mapped cannot be deleted, so it gets another name first, and
-/// is swept by whoever goes last, or by the next `create`.
+/// is swept by whoever unmaps it last, or by the next `create`.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let aside = aside(path, OLD);
     match std::fs::rename(path, &aside) {

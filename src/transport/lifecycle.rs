@@ -201,7 +201,9 @@ pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
     check_name(name)?;
     let paths = [Direction::AToB, Direction::BToA].map(|d| path_of(name, d));
     let removed = remove_both(name, &paths);
-    paths.iter().for_each(|path| sweep(path));
+    if !matches!(removed, Err(RemoveError::InUse { .. })) {
+        paths.iter().for_each(|path| sweep(path));
+    }
     removed
 }
 

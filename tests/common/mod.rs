@@ -118,12 +118,15 @@ pub fn spawn_through(starter: &[&str], role: &str, args: &[&str]) -> Peer {
 /// Starts a program. Wine now and then fails to, with an internal error of its own; then it is asked again.
 pub fn start(command: &mut Command) -> Child {
     const INTERNAL_ERROR: i32 = 1359;
-    loop {
+    for _ in 0..10 {
         match command.spawn() {
-            Err(e) if cfg!(windows) && e.raw_os_error() == Some(INTERNAL_ERROR) => {}
+            Err(e) if cfg!(windows) && e.raw_os_error() == Some(INTERNAL_ERROR) => {
+                thread::sleep(Duration::from_millis(10));
+            }
             child => return child.unwrap(),
         }
     }
+    command.spawn().unwrap()
 }
 
 impl Peer {

@@ -138,7 +138,7 @@ fn guarded<T>(entry: &Entry, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// A contender that waits for a peer that is gone would wait for ever: then the whole run ends, and says so.
 static WATCHED: Mutex<Option<(Instant, String)>> = Mutex::new(None);
-const LONGEST: Duration = Duration::from_secs(150);
+const LONGEST: Duration = Duration::from_secs(600);
 
 fn watch(what: Option<String>) {
     *WATCHED.lock().expect("no holder panics") = what.map(|what| (Instant::now(), what));

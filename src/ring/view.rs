@@ -98,9 +98,9 @@ impl View {
     #[inline(always)]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
         let slot = self.slot(sequence).as_ptr();
-        fetch_to_write(slot);
+        fetch_line::<true>(slot);
         for line in further_lines(len) {
-            fetch_to_write(slot.wrapping_add(line * LINE));
+            fetch_line::<true>(slot.wrapping_add(line * LINE));
         }
     }
 
@@ -110,7 +110,7 @@ impl View {
     pub(super) fn fetch_rest(&self, message: Message) {
         let slot = self.slot(message.sequence()).as_ptr();
         for line in further_lines(message.len()) {
-            fetch_to_read(slot.wrapping_add(line * LINE));
+            fetch_line::<false>(slot.wrapping_add(line * LINE));
         }
     }
 
@@ -226,27 +226,19 @@ fn further_lines(len: usize) -> Range<usize> {
     if len > LINE { 1..len.div_ceil(LINE).min(MOST_LINES) } else { 0..0 }
 }
 
-/// Asks for a cache line that is written soon.
+/// Asks for a cache line that is written soon, or only read.
 #[inline(always)]
-fn fetch_to_write(line: *const u8) {
+fn fetch_line<const WRITE: bool>(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
-}
-
-/// Asks for a cache line that is read soon.
-#[inline(always)]
-fn fetch_to_read(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        if WRITE {
+            // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
+        } else {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;

@@ -39,10 +39,10 @@ impl Name {
         directory().join(format!("{}.fs.b2a", self.0))
     }
 
-    /// Whether nothing stands under it. What a side still maps may be left beside it, where a mapped file cannot
-    /// be deleted.
+    /// Whether nothing is left under it. On Windows, where no mapped file can be deleted, what a side still maps may
+    /// stand beside it.
     pub fn is_free(&self) -> bool {
-        !self.a2b().exists() && !self.b2a().exists()
+        if cfg!(windows) { !self.a2b().exists() && !self.b2a().exists() } else { self.left().is_empty() }
     }
 
     /// Everything in the directory that begins with this name.

@@ -12,8 +12,6 @@ use crate::sync::spin_loop;
 
 /// Looks in a row before the clock is asked how long the wait is.
 const GLANCES: u32 = 64;
-/// The first of them without a pause in between.
-const AT_ONCE: u32 = 16;
 
 impl Consumer {
     /// Looks how far the producer is; whether there is anything.
@@ -67,13 +65,14 @@ impl Consumer {
         if !matches!(patience, Patience::None) && self.glance(None) {
             return true;
         }
-        match self.wait_for_messages(patience, None) {
-            Ok(()) => true,
-            Err(failure) => {
-                self.failure = Some(failure);
-                false
-            }
-        }
+        self.find_in_time(patience)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_in_time(&mut self, patience: Patience) -> bool {
+        self.failure = self.wait_for_messages(patience, None).err();
+        self.failure.is_none()
     }
 
     #[cold]
@@ -98,20 +97,19 @@ impl Consumer {
         if matches!(PollMode::decode(mode), PollMode::Interval(_)) {
             return false;
         }
-        let at_once = if self.pace.streams() { 0 } else { AT_ONCE };
-        for at in 0..GLANCES {
-            if self.find() {
-                return true;
+        let (words, next, mut looks) = (self.view.words(), self.next, 0);
+        // What is found is looked at properly below.
+        while words.producer.tail.load(Ordering::Relaxed) == next {
+            let end = words.producer_notice.end.load(Ordering::Relaxed);
+            if looks == GLANCES || end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed))
+            {
+                break;
             }
-            let end = self.view.words().producer_notice.end.load(Ordering::Relaxed);
-            if end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed)) {
-                return false;
-            }
-            if at >= at_once {
-                spin_loop();
-            }
+            spin_loop();
+            looks += 1;
         }
-        false
+        self.pace.waited(looks);
+        self.find()
     }
 
     /// Waits for new messages as long as `patience` and `stop` allow.

@@ -61,7 +61,7 @@ impl Consumer {
     pub(crate) fn new(lease: Arc<Lease>) -> Self {
         let view = View::new(lease, Half::Consumer);
         let fence = view.fence(Fence::Full);
-        let pace = Pace::new(view.slot_count(), view.stride());
+        let pace = Pace::new(view.slot_count());
         let (least, most) = (0, u32::MAX);
         Self {
             view,

@@ -1,84 +1,194 @@
 //! How long to leave the other side's index alone once everything known is used up.
 //!
 //! Each look drags the other side's line away from it. In a stream that costs more than it brings: whoever
-//! waits a moment finds a batch, and both sides run faster. In a ping-pong the same moment is pure latency.
-//! So the pause follows what the last looks brought: it grows while there is something at nearly every look
-//! but little at once, and is gone as soon as a wait is a real one, or a pause brings so little that whoever
-//! writes it can hardly have been held up.
+//! waits a moment finds a batch, and both sides run up to four times faster. For a peer that is not held up by
+//! looks, because it answers or keeps a pace of its own, the same moment is pure latency. Which of the two it
+//! is cannot be seen in a look; but it shows in the rate. So a half that finds something at nearly every look
+//! tries, now and then: some looks at once, some that keep an interval, and the interval stays if more came
+//! through with it.
 
-use super::view::LINE;
+use std::time::{Duration, Instant};
+
 use crate::sync::spin_loop;
 
-/// Longest pause, in `spin_loop`s.
-const LONGEST: u32 = 24;
+/// Longest and shortest interval between looks, and the first that is tried, in nanoseconds: what a line takes
+/// to come and go, a few times, on machines that differ tenfold.
+const LONGEST: u32 = 1000;
+const SHORTEST: u32 = 32;
+const FIRST: u32 = 500;
 /// A look that brings this many slots, or half of a smaller ring, paid for itself.
 const PLENTY: u64 = 256;
-/// From this length on a pause that brings less than a cache line for each of its `spin_loop`s is in vain:
-/// whoever writes so little is not held up by looks.
-const IN_VAIN: u32 = 6;
-/// Fruitful looks before the next try, after pausing was in vain.
-const REST: u32 = 256;
 /// More fruitless looks than this, and it was a wait.
-const WAITED: u32 = 1;
+const WAITED: u32 = 63;
+
+/// Fruitful looks in a row that make a stream.
+const STREAM: u32 = 4;
+/// Looks at once over which a rate is taken.
+const AT_ONCE: u32 = 64;
+/// Looks in which the interval finds its length after the first, and those over which a rate is taken then.
+const SETTLE: u32 = 3;
+const SPACED: u32 = 8;
+/// How much more must come through with an interval than without, in percent.
+const GAIN: u128 = 108;
+/// How much must come through at the first look with an interval for it to be tried further.
+const HOPE: u128 = 50;
+/// Looks until the next try: while the interval is kept, and after it was in vain, where each time in a row
+/// doubles them unless it was found out at once.
+const KEPT: u32 = 512;
+const REST: u32 = 4096;
+const LONGEST_REST: u32 = 32 * 1024;
+
+/// Slots that came in a time.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    slots: u64,
+    nanos: u64,
+}
+
+impl Rate {
+    fn exceeds(self, other: Self, percent: u128) -> bool {
+        let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
+        product(self.slots, other.nanos) * 100 > product(other.slots, self.nanos) * percent
+    }
+}
+
+/// What the looks are for.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// To find something.
+    Rest,
+    /// To see what comes without an interval.
+    AtOnce,
+    /// To see whether an interval is worth a try, to find its length, and to see what comes with it.
+    First(Rate),
+    Settle(Rate),
+    Spaced(Rate),
+    /// With an interval that is worth while.
+    Kept,
+}
 
 #[derive(Debug)]
 pub(super) struct Pace {
     plenty: u64,
-    /// Cache lines of a slot.
-    lines: u64,
-    pauses: u32,
+    phase: Phase,
+    /// Looks to go in it.
+    left: u32,
+    /// How long the next rest is.
+    rest: u32,
+    /// Between looks, in nanoseconds; 0 for none.
+    interval: u32,
+    /// The last look that kept it.
+    last: Instant,
+    /// Where the rate is taken from, and what came since.
+    since: Instant,
+    slots: u64,
     /// Fruitless looks since the last fruitful one.
     dry: u32,
-    /// Fruitful looks to go without pausing.
-    rest: u32,
 }
 
 impl Pace {
-    pub(super) fn new(ring: u64, stride: usize) -> Self {
-        let (plenty, lines) = ((ring / 2).clamp(1, PLENTY), stride.div_ceil(LINE) as u64);
-        Self { plenty, lines, pauses: 0, dry: 0, rest: 0 }
+    pub(super) fn new(ring: u64) -> Self {
+        let (now, plenty) = (Instant::now(), (ring / 2).clamp(1, PLENTY));
+        let (phase, left) = (Phase::Rest, STREAM);
+        Self { plenty, phase, left, rest: REST, interval: 0, last: now, since: now, slots: 0, dry: 0 }
     }
 
     /// Before a look.
     #[inline]
-    pub(super) fn pause(&self) {
-        if self.dry == 0 {
-            for _ in 0..self.pauses {
-                spin_loop();
+    pub(super) fn pause(&mut self) {
+        if self.interval > 0 && self.dry == 0 {
+            self.keep_interval(Instant::now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_interval(&mut self, now: impl Fn() -> Instant) {
+        let interval = Duration::from_nanos(self.interval.into());
+        loop {
+            let now = now();
+            if now.saturating_duration_since(self.last) >= interval {
+                self.last = now;
+                return;
             }
+            spin_loop();
         }
     }
 
     /// After a look that brought so many slots.
     #[inline]
     pub(super) fn looked(&mut self, slots: u64) {
+        self.looked_at(slots, Instant::now);
+    }
+
+    #[inline]
+    fn looked_at(&mut self, slots: u64, now: impl Fn() -> Instant) {
         if slots == 0 {
             self.dry = self.dry.saturating_add(1);
             return;
         }
-        self.pauses = if self.dry > WAITED || self.rest > 0 {
-            self.rest = self.rest.saturating_sub(1);
-            0
-        } else if slots >= self.plenty {
-            self.pauses / 2
-        } else if self.pauses >= IN_VAIN && slots * self.lines < self.pauses.into() {
-            self.rest = REST;
-            0
-        } else {
-            (self.pauses * 2 + 2).min(LONGEST)
-        };
+        let waited = self.dry > WAITED;
         self.dry = 0;
+        self.slots += slots;
+        self.left -= 1;
+        if waited {
+            self.wait_ended();
+        } else if self.interval > 0 || self.left == 0 {
+            self.step(slots, now);
+        }
+    }
+
+    /// A wait ends a stream, but not a rest.
+    #[inline]
+    fn wait_ended(&mut self) {
+        self.interval = 0;
+        if !matches!(self.phase, Phase::Rest) || self.left < STREAM {
+            (self.phase, self.left) = (Phase::Rest, STREAM);
+        }
+    }
+
+    /// One look further in a stream.
+    #[cold]
+    #[inline(never)]
+    fn step(&mut self, slots: u64, now: impl Fn() -> Instant) {
+        if self.interval > 0 {
+            let longer = (self.interval * 2).min(LONGEST);
+            let shorter = (self.interval / 2).max(SHORTEST);
+            self.interval = if slots >= self.plenty { shorter } else { longer };
+        }
+        if self.left > 0 {
+            return;
+        }
+        let now = now();
+        let nanos = now.saturating_duration_since(self.since).as_nanos() as u64;
+        let rate = Rate { slots: self.slots, nanos };
+        (self.since, self.slots) = (now, 0);
+        (self.phase, self.left, self.interval) = match self.phase {
+            Phase::Rest | Phase::Kept => (Phase::AtOnce, AT_ONCE, 0),
+            Phase::AtOnce => {
+                self.last = now;
+                (Phase::First(rate), 1, FIRST)
+            }
+            Phase::First(at_once) if rate.exceeds(at_once, HOPE) => {
+                (Phase::Settle(at_once), SETTLE, self.interval)
+            }
+            Phase::First(_) => (Phase::Rest, REST, 0),
+            Phase::Settle(at_once) => (Phase::Spaced(at_once), SPACED, self.interval),
+            Phase::Spaced(at_once) if rate.exceeds(at_once, GAIN) => {
+                self.rest = REST;
+                (Phase::Kept, KEPT, self.interval)
+            }
+            Phase::Spaced(_) => {
+                let rest = self.rest;
+                self.rest = (rest * 2).min(LONGEST_REST);
+                (Phase::Rest, rest, 0)
+            }
+        };
     }
 
     /// Whether the last look was the first fruitless one in a row.
     pub(super) fn just_dry(&self) -> bool {
         self.dry == 1
-    }
-
-    /// Whether the last looks were those of a stream.
-    #[inline]
-    pub(super) fn streams(&self) -> bool {
-        self.pauses > 0
     }
 
     /// After a wait.
@@ -90,49 +200,147 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
-    fn after(looks: &[u64]) -> u32 {
-        let mut pace = Pace::new(1024, 64);
-        looks.iter().for_each(|&slots| pace.looked(slots));
-        pace.pauses
+    /// Two processors and what lies between them, in nanoseconds: what a look takes, and what it takes from the
+    /// other side; what a message takes to send and to receive.
+    #[derive(Clone, Copy)]
+    struct Machine {
+        look: u64,
+        disturbs: u64,
+        send: u64,
+        receive: u64,
+    }
+
+    const QUICK: Machine = Machine { look: 50, disturbs: 100, send: 3, receive: 2 };
+    const SLOW: Machine = Machine { look: 250, disturbs: 250, send: 18, receive: 10 };
+
+    /// When the other side sends.
+    #[derive(Clone, Copy)]
+    enum Peer {
+        /// Whenever there is room.
+        Streams,
+        /// A message each so many nanoseconds.
+        Paced(u64),
+        /// So long after its last was received.
+        Answers(u64),
+    }
+
+    struct Seen {
+        messages: u64,
+        nanos: u64,
+        /// Of the messages, those that an interval may have kept waiting.
+        spaced: u64,
+    }
+
+    impl Seen {
+        fn each(&self) -> f64 {
+            self.nanos as f64 / self.messages as f64
+        }
+    }
+
+    /// A consumer that follows `pace`, for so many fruitful looks, on a clock that only work moves on.
+    fn run(pace: &mut Pace, ring: u64, peer: Peer, machine: Machine, looks: u32) -> Seen {
+        let began = Instant::now();
+        let clock = Cell::new(0u64);
+        let pass = |nanos| clock.set(clock.get() + nanos);
+        let now = || {
+            pass(20);
+            began + Duration::from_nanos(clock.get())
+        };
+        (pace.last, pace.since) = (began, began);
+        let (mut sent, mut received, mut next, mut spaced, mut fruitful) = (0u64, 0u64, 0u64, 0, 0);
+        while fruitful < looks {
+            if pace.interval > 0 && pace.dry == 0 {
+                pace.keep_interval(now);
+            }
+            let keeps = pace.interval > 0;
+            pass(machine.look);
+            while next <= clock.get() && sent - received < ring {
+                sent += 1;
+                next += match peer {
+                    Peer::Streams => machine.send,
+                    Peer::Paced(nanos) => nanos,
+                    Peer::Answers(_) => u64::MAX / 2,
+                };
+            }
+            let new = sent - received;
+            pace.looked_at(new, now);
+            if new == 0 {
+                continue;
+            }
+            fruitful += 1;
+            received = sent;
+            pass(new * machine.receive);
+            if keeps {
+                spaced += new;
+            }
+            match peer {
+                Peer::Streams => next = next.max(clock.get() - new * machine.receive) + machine.disturbs,
+                Peer::Paced(_) => {}
+                Peer::Answers(nanos) => next = clock.get() + nanos,
+            }
+        }
+        Seen { messages: received, nanos: clock.get(), spaced }
     }
 
     #[test]
-    fn a_ping_pong_never_pauses() {
-        assert_eq!(after(&[0, 0, 0, 0, 1, 0, 0, 0, 0, 1]), 0);
+    fn a_stream_runs_seven_tenths_as_fast_as_it_is_sent_on_any_machine() {
+        for machine in [QUICK, SLOW] {
+            let mut pace = Pace::new(1024);
+            run(&mut pace, 1024, Peer::Streams, machine, 1000);
+            let seen = run(&mut pace, 1024, Peer::Streams, machine, 10_000);
+            let sent = machine.send as f64;
+            assert!(seen.each() < sent / 0.7, "{} ns a message, sent each {sent}", seen.each());
+        }
     }
 
     #[test]
-    fn little_at_every_look_pauses_up_to_the_longest_while_it_grows_with_the_pause() {
-        assert_eq!(after(&[1, 5, 0, 15, 40, 130, 130]), LONGEST);
+    fn whoever_keeps_a_pace_of_its_own_is_hardly_kept_waiting() {
+        for nanos in [40, 100, 400] {
+            let mut pace = Pace::new(1024);
+            run(&mut pace, 1024, Peer::Paced(nanos), QUICK, 100_000);
+            let seen = run(&mut pace, 1024, Peer::Paced(nanos), QUICK, 100_000);
+            assert!(seen.spaced * 50 < seen.messages, "{} of {}", seen.spaced, seen.messages);
+        }
     }
 
     #[test]
-    fn whoever_writes_now_and_then_is_not_waited_for_unless_its_messages_are_long() {
-        assert_eq!(after(&[1, 2, 5]), 0);
-        let mut pace = Pace::new(1024, 256);
-        [1, 2, 5].iter().for_each(|&slots| pace.looked(slots));
-        assert_eq!(pace.pauses, 14);
+    fn an_answer_is_next_to_never_kept_waiting() {
+        for nanos in [10, 50, 1000] {
+            let seen = run(&mut Pace::new(1024), 1024, Peer::Answers(nanos), QUICK, 100_000);
+            assert!(seen.spaced * 1000 < seen.messages, "{} of {}", seen.spaced, seen.messages);
+        }
     }
 
     #[test]
-    fn pausing_in_vain_is_given_up_for_long() {
-        let mut pace = Pace::new(1024, 64);
-        let paused: u32 = (0..1000).map(|_| (pace.looked(1), pace.pauses).1).sum();
-        assert!(paused <= 4 * (2 + 6), "{paused}");
+    fn a_stream_after_answers_is_found_out_soon() {
+        let mut pace = Pace::new(1024);
+        run(&mut pace, 1024, Peer::Answers(50), QUICK, 100_000);
+        run(&mut pace, 1024, Peer::Streams, QUICK, REST + 1000);
+        assert!(matches!(pace.phase, Phase::Kept | Phase::AtOnce), "{:?}", pace.phase);
+        run(&mut pace, 1024, Peer::Answers(50), QUICK, KEPT + 1000);
+        assert!(matches!(pace.phase, Phase::Rest), "{:?}", pace.phase);
     }
 
     #[test]
-    fn a_wait_ends_the_pausing_and_plenty_shortens_it() {
-        assert_eq!(after(&[1, 5, 15, 0, 0, 0, 0, 1]), 0);
-        assert_eq!(after(&[1, 5, 15, 300]), 7);
+    fn a_ring_of_a_few_slots_is_no_slower_than_without() {
+        for slots in [1, 2, 16] {
+            let at_once = run(&mut Pace::new(slots), slots, Peer::Streams, QUICK, REST / 2);
+            let seen = run(&mut Pace::new(slots), slots, Peer::Streams, QUICK, 50_000);
+            assert!(seen.each() < at_once.each() * 1.1, "{} and {}", seen.each(), at_once.each());
+        }
     }
 
     #[test]
-    fn a_ring_of_a_few_slots_has_no_batches_to_wait_for() {
-        let mut pace = Pace::new(2, 64);
-        (0..1000).for_each(|_| pace.looked(1));
-        assert_eq!(pace.pauses, 0);
+    fn a_wait_ends_the_interval() {
+        let mut pace = Pace::new(1024);
+        run(&mut pace, 1024, Peer::Streams, QUICK, 500);
+        assert!(pace.interval > 0);
+        pace.waited(WAITED + 1);
+        pace.looked(1);
+        assert!(pace.interval == 0);
     }
 }

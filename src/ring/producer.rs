@@ -45,7 +45,7 @@ impl Producer {
     pub(crate) fn new(lease: Arc<Lease>) -> Self {
         let view = View::new(lease, Half::Producer);
         let fence = view.fence(Fence::Full);
-        let pace = Pace::new(view.slot_count(), view.stride());
+        let pace = Pace::new(view.slot_count());
         let free = view.slot_count();
         // Smaller slots share a line, and come with their neighbours.
         let ahead = if view.stride() < LINE { u64::MAX } else { AHEAD };

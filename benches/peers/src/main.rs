@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use plan::Entry;
 use report::Results;
-use runner::Pace;
+use runner::{Pace, Runner};
 
 /// Measures capnproto-shm-transport beside its peers, and writes docs/benchmarks.md.
 #[derive(Parser)]
@@ -31,6 +32,15 @@ struct Options {
     /// Only sections whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only columns for this: bytes, slots, channels, percent, as the section has it.
+    #[arg(long)]
+    at: Option<f64>,
+    /// Only series of this name; may be given more than once.
+    #[arg(long)]
+    series: Vec<String>,
+    /// Seconds to wait in all for a machine that is not at its quickest.
+    #[arg(long, default_value_t = 600)]
+    patience: u64,
     /// Rounds of each entry.
     #[arg(long)]
     rounds: Option<usize>,
@@ -39,6 +49,13 @@ struct Options {
     out: PathBuf,
     #[command(subcommand)]
     role: Option<Role>,
+}
+
+impl Options {
+    fn asks_for(&self, entry: &Entry) -> bool {
+        self.at.is_none_or(|x| entry.x == x)
+            && (self.series.is_empty() || self.series.iter().any(|name| *name == entry.series))
+    }
 }
 
 /// What this program is when it started itself.
@@ -62,20 +79,29 @@ fn main() -> Result<()> {
 
 fn measure(options: &Options) -> Result<()> {
     let (rounds, millis) = if options.quick { (3, 10) } else { (11, 100) };
-    let pace = Pace { rounds: options.rounds.unwrap_or(rounds), round: Duration::from_millis(millis) };
+    let pace = Pace {
+        rounds: options.rounds.unwrap_or(rounds),
+        round: Duration::from_millis(millis),
+        patience: Duration::from_secs(if options.quick { 0 } else { options.patience }),
+    };
     let began = Instant::now();
     clock::ticks_per_nano();
     runner::start_watchdog();
+    let mut runner = Runner::new(pace)?;
     let mut results = Results::default();
     for plan in sections::ALL {
-        let section = plan(&results, pace);
+        let mut section = plan(&results, pace);
         // A paced load needs to know the maximum.
         let needed = section.id == "stamped" && "paced".contains(&options.only);
         if !section.id.contains(&options.only) && !needed {
             continue;
         }
+        if !needed {
+            section.groups.iter_mut().for_each(|group| group.entries.retain(|entry| options.asks_for(entry)));
+            section.groups.retain(|group| !group.entries.is_empty());
+        }
         eprintln!("{:4.0} s  {}", began.elapsed().as_secs_f64(), section.id);
-        results.sections.push(runner::run_section(section, pace));
+        results.sections.push(runner.run_section(section)?);
     }
     if "memory".contains(&options.only) {
         results.memory = Some(memory::measure().map_err(|error| format!("{error:#}")));

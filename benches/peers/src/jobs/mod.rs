@@ -9,7 +9,7 @@ use std::hint::spin_loop;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::ticks;
+use crate::clock::{ticks, to_ticks};
 use crate::contender::{Receiver, Sender, fill};
 use crate::sample::Sample;
 
@@ -83,6 +83,12 @@ pub fn follow(tx: &mut impl Sender, rx: &mut impl Receiver, round: &Round) {
         Job::Paced { period_ns } => sized!(size, n => timed::pace(n, tx, rx, count, period_ns)),
         Job::Burst { burst, idle_us } => timed::burst(size, tx, rx, count, burst, idle_us),
     }
+}
+
+/// A constant if nothing is to be built, so that nothing is asked for each message.
+#[inline(always)]
+fn build_ticks(build_ns: u64) -> u64 {
+    if build_ns == 0 { 0 } else { to_ticks(build_ns as f64) }
 }
 
 /// Writes a message, and keeps writing it for as long as it takes to build.

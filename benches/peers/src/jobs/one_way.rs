@@ -1,8 +1,8 @@
 //! As many messages as will go.
 
-use super::{Outcome, build, go, wait_for_go};
-use crate::clock::{ticks, to_ticks};
-use crate::contender::{Receiver, Sender, sum};
+use super::{Outcome, build, build_ticks, go, wait_for_go};
+use crate::clock::ticks;
+use crate::contender::{Receiver, Sender, fill, sum};
 use crate::sample::Sample;
 
 #[inline(always)]
@@ -18,7 +18,10 @@ pub(super) fn lead(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, co
 
 #[inline(always)]
 pub(super) fn follow(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64, build_ns: u64) {
-    let build_ticks = to_ticks(build_ns as f64);
+    let build_ticks = build_ticks(build_ns);
     wait_for_go(size, rx);
-    tx.stream(size, count, |i, bytes| build(bytes, i, build_ticks));
+    match build_ticks {
+        0 => tx.stream(size, count, |i, bytes| fill(bytes, i)),
+        _ => tx.stream(size, count, |i, bytes| build(bytes, i, build_ticks)),
+    }
 }

@@ -1,8 +1,8 @@
 //! Request and reply.
 
-use super::{Outcome, build};
-use crate::clock::{ticks, to_ticks};
-use crate::contender::{Receiver, Sender, sum, word};
+use super::{Outcome, build, build_ticks};
+use crate::clock::ticks;
+use crate::contender::{Receiver, Sender, fill, sum, word};
 use crate::sample::{Sample, Ticks};
 
 /// The part of a round whose trips are timed one by one, and so cost a stamp each.
@@ -13,7 +13,10 @@ fn timed(count: u64) -> u64 {
 #[inline(always)]
 fn trip(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, i: u64, build_ticks: u64) -> u64 {
     let mut total = 0;
-    tx.send(size, |bytes| build(bytes, i, build_ticks));
+    match build_ticks {
+        0 => tx.send(size, |bytes| fill(bytes, i)),
+        _ => tx.send(size, |bytes| build(bytes, i, build_ticks)),
+    }
     rx.recv(size, |bytes| total = sum(bytes));
     total
 }
@@ -26,7 +29,7 @@ pub(super) fn lead(
     count: u64,
     build_ns: u64,
 ) -> Outcome {
-    let build_ticks = to_ticks(build_ns as f64);
+    let build_ticks = build_ticks(build_ns);
     let mut total = 0u64;
     let began = ticks();
     for i in 0..count {
@@ -49,11 +52,14 @@ pub(super) fn lead(
 
 #[inline(always)]
 pub(super) fn follow(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64, build_ns: u64) {
-    let build_ticks = to_ticks(build_ns as f64);
+    let build_ticks = build_ticks(build_ns);
     for _ in 0..count + timed(count) {
         let (mut request, mut total) = (0, 0);
         rx.recv(size, |bytes| (request, total) = (word(bytes), sum(bytes)));
         std::hint::black_box(total);
-        tx.send(size, |bytes| build(bytes, request + 1, build_ticks));
+        match build_ticks {
+            0 => tx.send(size, |bytes| fill(bytes, request + 1)),
+            _ => tx.send(size, |bytes| build(bytes, request + 1, build_ticks)),
+        }
     }
 }

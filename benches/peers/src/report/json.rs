@@ -22,6 +22,7 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
                 "slots": row.entry.spec.slots,
                 "channels": row.entry.spec.channels,
                 "job": row.entry.round.job,
+                "cache_line_ns": row.line,
                 "figures": row.figures.as_ref().ok(),
                 "error": row.figures.as_ref().err(),
             })

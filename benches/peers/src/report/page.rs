@@ -111,11 +111,27 @@ fn write_section(page: &mut String, section: &Section, rows: &[Row], results: &R
         }
         writeln!(page)?;
     }
+    write_line(page, rows, &columns)?;
     if section.axis.base.is_none() && results.get(section.id, OURS, columns[0]).is_some() {
         writeln!(page, "\nIn brackets: as a multiple of ours in the same column.")?;
     }
     write_failures(page, section, rows)?;
     write_percentiles(page, section, rows)
+}
+
+/// How quick the machine was while a column was measured.
+fn write_line(page: &mut String, rows: &[Row], columns: &[f64]) -> std::fmt::Result {
+    write!(page, "| *a cache line meanwhile, ns* |")?;
+    for &x in columns {
+        let lines: Vec<f64> = rows.iter().filter(|row| row.x == x).map(|row| row.line).collect();
+        let (low, high) = lines.iter().fold((f64::MAX, 0.0), |(l, h): (f64, f64), &v| (l.min(v), h.max(v)));
+        if high > low * 1.2 {
+            write!(page, " *{} to {}* |", number(low), number(high))?;
+        } else {
+            write!(page, " *{}* |", number(low))?;
+        }
+    }
+    writeln!(page)
 }
 
 /// A series in relation to ours, or to itself where it should stay flat.

@@ -22,9 +22,15 @@ impl Consumer {
         }
         let words = self.view.words();
         let published = words.published(self.next, self.view.slot_count()).map_err(|lie| self.poison(lie))?;
+        self.looked(published);
+        Ok(published > 0)
+    }
+
+    /// After a look that found so many slots.
+    #[inline(always)]
+    fn looked(&mut self, published: u64) {
         self.known = self.next.wrapping_add(published);
         self.pace.looked(published);
-        Ok(published > 0)
     }
 
     #[cold]
@@ -91,6 +97,7 @@ impl Consumer {
     }
 
     /// Looks a number of times in a row, for an answer that is on its way; not if this side polls at intervals.
+    /// As little as can be, and whatever is wrong is left for the next look.
     #[inline(always)]
     pub(super) fn glance(&mut self, stop: Option<&AtomicBool>) -> bool {
         let mode = self.view.place().mode.load(Ordering::Relaxed);
@@ -98,18 +105,27 @@ impl Consumer {
             return false;
         }
         let (words, next, mut looks) = (self.view.words(), self.next, 0);
-        // What is found is looked at properly below.
-        while words.producer.tail.load(Ordering::Relaxed) == next {
-            let end = words.producer_notice.end.load(Ordering::Relaxed);
-            if looks == GLANCES || end != End::Open as u32 || stop.is_some_and(|s| s.load(Ordering::Relaxed))
-            {
-                break;
+        let over = || {
+            words.producer_notice.end.load(Ordering::Relaxed) != End::Open as u32
+                || stop.is_some_and(|s| s.load(Ordering::Relaxed))
+        };
+        let tail = loop {
+            // Pairs with the Release in `publish`.
+            let tail = words.producer.tail.load(Ordering::Acquire);
+            if tail != next || looks == GLANCES || over() {
+                break tail;
             }
             spin_loop();
             looks += 1;
-        }
+        };
         self.pace.waited(looks);
-        self.find()
+        let published = tail.wrapping_sub(next);
+        let found = self.fault.is_none() && published > 0 && published <= self.view.slot_count();
+        if found {
+            self.rhythm.reset();
+            self.looked(published);
+        }
+        found
     }
 
     /// Waits for new messages as long as `patience` and `stop` allow.

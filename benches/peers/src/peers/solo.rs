@@ -1,4 +1,4 @@
-//! Limits that take one process: copying memory, and Cap'n Proto without any transport.
+//! Limits that take one process: copying, writing and reading memory, and Cap'n Proto without any transport.
 
 use std::hint::black_box;
 
@@ -7,7 +7,7 @@ use capnp::message::{Builder, ScratchSpaceHeapAllocator};
 
 use super::message;
 use crate::clock::ticks;
-use crate::contender::Spec;
+use crate::contender::{Spec, fill, sum};
 use crate::jobs::Round;
 use crate::pair::{Pair, pin};
 use crate::sample::Sample;
@@ -15,6 +15,8 @@ use crate::sample::Sample;
 pub fn start(name: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
     match name {
         "memcpy" => Ok(Box::new(Memcpy::new(spec))),
+        "write" => Ok(Box::new(Alone::<true>::new(spec))),
+        "read" => Ok(Box::new(Alone::<false>::new(spec))),
         "capnp-in-process" => Ok(Box::new(InProcess { scratch: vec![0; 4096] })),
         _ => bail!("no contender is called {name}"),
     }
@@ -45,6 +47,36 @@ impl Pair for Memcpy {
             self.next = (self.next + self.size) % self.to.len();
         }
         black_box(&self.to);
+        Ok(Sample::new(round.count, ticks() - began))
+    }
+}
+
+/// Only writes, or only reads, messages in one region as large as a ring: a sender or a receiver without the other.
+struct Alone<const WRITES: bool> {
+    region: Vec<u8>,
+    size: usize,
+    next: usize,
+}
+
+impl<const WRITES: bool> Alone<WRITES> {
+    fn new(spec: &Spec) -> Self {
+        Self { region: vec![1; spec.size * spec.slots], size: spec.size, next: 0 }
+    }
+}
+
+impl<const WRITES: bool> Pair for Alone<WRITES> {
+    fn run(&mut self, round: &Round) -> Result<Sample> {
+        pin(Some(0))?;
+        let began = ticks();
+        for i in 0..round.count {
+            let slot = &mut self.region[self.next..self.next + self.size];
+            if WRITES {
+                fill(black_box(slot), i);
+            } else {
+                black_box(sum(black_box(slot)));
+            }
+            self.next = (self.next + self.size) % self.region.len();
+        }
         Ok(Sample::new(round.count, ticks() - began))
     }
 }

@@ -12,15 +12,19 @@ use crate::sections::series::OURS;
 
 /// What an unmet bound means, where the reason is known.
 const WHY: &str = "\
-    What is not met, and why. *Zero-copy of 64 KiB*: over few slots the copier stays within its own \
-    core's cache, while every line of a message that is sent crosses from one core's cache to the \
-    other's. Where memcpy leaves its cache too the two are alike: over 256 slots 1.5 to 1.9 from run to \
-    run, over 1024 slots 0.78 to 0.98. Minimal rings show the same figures below. *The rest*: this \
-    virtual machine moves a cache line between its cores in 50 ns or in 250, for minutes at a time, and \
-    flips in between. A column whose every entry is several times slower than its neighbours' was \
-    measured in the slow state, where ratios scatter most. From run to run the round trip is 0.8 to 1.17 \
-    times a minimal ring's, the rate at 8 bytes 0.75 to 0.85 of the best one's, where eight messages \
-    share a line and the instructions of a call count; `batch` and `drain` have the rate.";
+    What is not met in some run, and why. *Zero-copy of 64 KiB over up to 16 slots*: the copier stays within \
+    its own core's cache, while every line of a message that is sent crosses from one core's cache to the \
+    other's, twice: written by the one and read by the other, then taken back to be written again. The table \
+    below has what writing and reading take alone; the minimal rings take as long as ours. Over as many slots \
+    as leave that cache, ours is ahead of memcpy, and over more than the shared cache holds, both wait for \
+    memory. *One way, 8 bytes*: eight messages share a line, so that the instructions of a call count and \
+    not the lines: about 45 a message on each side with every check, half that in a minimal ring that trusts \
+    its peer; `batch` with `drain` takes less. *Round trips*: a look lasts as long as a `pause`, and it is a \
+    matter of a few nanoseconds whether one falls just before or just after the answer: from build to build \
+    and from run to run a trip takes 80 to 105 ns, and the minimal rings scatter alike. *Where a line takes \
+    500 ns there and back* instead of 100, as this virtual machine has it for minutes at a time, rates are a \
+    fifth, and Cap'n Proto messages, which lie in several lines, cost 1.4 times their parts: a minimal ring \
+    reads them in one go, a reader follows pointers.";
 
 pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
     let mut page = String::new();

@@ -54,7 +54,7 @@ struct Options {
 impl Options {
     fn asks_for(&self, entry: &Entry) -> bool {
         self.at.is_none_or(|x| entry.x == x)
-            && (self.series.is_empty() || self.series.iter().any(|name| *name == entry.series))
+            && (self.series.is_empty() || self.series.contains(&entry.series))
     }
 }
 

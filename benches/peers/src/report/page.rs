@@ -18,8 +18,8 @@ const WHY: &str = "\
     below has what writing and reading take alone; the minimal rings take as long as ours. Over as many slots \
     as leave that cache, ours is ahead of memcpy, and over more than the shared cache holds, both wait for \
     memory. *One way, 8 bytes*: eight messages share a line, so that the instructions of a call count and \
-    not the lines: about 45 a message on each side with every check, half that in a minimal ring that trusts \
-    its peer; `batch` with `drain` takes less. *Round trips*: a look lasts as long as a `pause`, and it is a \
+    not the lines: with every check about twice those of a minimal ring that trusts its peer \
+    (`ci/instructions`); `batch` with `drain` takes less. *Round trips*: a look lasts as long as a `pause`, and it is a \
     matter of a few nanoseconds whether one falls just before or just after the answer: from build to build \
     and from run to run a trip takes 80 to 105 ns, and the minimal rings scatter alike. *Where a line takes \
     500 ns there and back* instead of 100, as this virtual machine has it for minutes at a time, rates are a \

@@ -159,13 +159,13 @@ impl Consumer {
                 return Err(RecvError::Empty);
             }
             let (words, link) = (self.view.words(), self.view.link());
-            let (next, mut looks) = (self.next, 0);
+            let (next, mut looks) = (self.next, 0u32);
             let outcome = wait(
                 &self.view.place(),
                 &mut self.rhythm,
                 self.deadline,
                 || {
-                    looks += 1;
+                    looks = looks.saturating_add(1);
                     words.producer.tail.load(Ordering::Acquire) != next
                         || words.producer_notice.end.load(Ordering::Relaxed) != End::Open as u32
                         || stopped()

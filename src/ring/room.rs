@@ -81,8 +81,9 @@ impl Producer {
         }
         let count = self.view.slot_count();
         let taken = self.view.words().taken(self.tail, count).map_err(|lie| self.poison(lie))?;
-        self.pace.looked(if count - taken >= slots { count - taken } else { 0 });
-        self.free = self.tail + (count - taken);
+        let free = self.tail + (count - taken);
+        self.pace.looked(if count - taken >= slots { free.saturating_sub(self.free).max(1) } else { 0 });
+        self.free = free;
         self.fence = self.view.fence(self.fence);
         // No slot is used again before its length is added up: that takes a look, and this is where one is.
         self.count();
@@ -146,7 +147,9 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, slots: u64, patience: Patience) -> Result<(), SendError> {
-        self.pace.pause();
+        if self.free - self.tail < slots {
+            self.pace.pause();
+        }
         let free = self.look(slots)?;
         self.ended()?;
         if free {
@@ -169,13 +172,13 @@ impl Producer {
         };
         loop {
             let (words, link) = (self.view.words(), self.view.link());
-            let (tail, count, mut looks) = (self.tail, self.view.slot_count(), 0);
+            let (tail, count, mut looks) = (self.tail, self.view.slot_count(), 0u32);
             let outcome = wait(
                 &self.view.place(),
                 &mut self.rhythm,
                 deadline,
                 || {
-                    looks += 1;
+                    looks = looks.saturating_add(1);
                     words.taken(tail, count).map_or(true, |taken| count - taken >= slots)
                         || words.consumer_notice.end.load(Ordering::Relaxed) != End::Open as u32
                 },

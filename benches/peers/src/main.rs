@@ -100,6 +100,9 @@ fn measure(options: &Options) -> Result<()> {
             section.groups.iter_mut().for_each(|group| group.entries.retain(|entry| options.asks_for(entry)));
             section.groups.retain(|group| !group.entries.is_empty());
         }
+        if section.groups.is_empty() {
+            continue;
+        }
         eprintln!("{:4.0} s  {}", began.elapsed().as_secs_f64(), section.id);
         results.sections.push(runner.run_section(section)?);
     }

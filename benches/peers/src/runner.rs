@@ -139,7 +139,10 @@ impl Runner {
     /// What the line takes there and back now.
     fn probe(&mut self) -> Result<f64> {
         let job = Job::RoundTrip { build_ns: 0 };
-        let sample = self.line.run(&Round { job, size: 8, count: TRIPS, one_core: false })?;
+        watch(Some("the line between turns".to_owned()));
+        let sample = self.line.run(&Round { job, size: 8, count: TRIPS, one_core: false });
+        watch(None);
+        let sample = sample?;
         let line = sample.nanos as f64 / TRIPS as f64;
         self.quickest = self.quickest.min(line);
         Ok(line)

@@ -5,13 +5,11 @@ use std::time::Instant;
 
 use super::Patience;
 use super::consumer::Consumer;
+use super::pace::WAIT;
 use crate::error::{Lie, RecvError};
 use crate::poll::{Outcome, PollMode, wait};
 use crate::segment::End;
 use crate::sync::spin_loop;
-
-/// Looks in a row before the clock is asked how long the wait is.
-const GLANCES: u32 = 64;
 
 impl Consumer {
     /// Looks how far the producer is; whether there is anything.
@@ -112,7 +110,7 @@ impl Consumer {
         let tail = loop {
             // Pairs with the Release in `publish`.
             let tail = words.producer.tail.load(Ordering::Acquire);
-            if tail != next || looks == GLANCES || over() {
+            if tail != next || looks == WAIT || over() {
                 break tail;
             }
             spin_loop();

@@ -18,8 +18,8 @@ const SHORTEST: u32 = 32;
 const FIRST: u32 = 500;
 /// A look that brings this many slots, or half of a smaller ring, paid for itself.
 const PLENTY: u64 = 256;
-/// More fruitless looks than this, and it was a wait.
-const WAITED: u32 = 63;
+/// So many fruitless looks are a wait: as many as a consumer takes before it asks the clock.
+pub(super) const WAIT: u32 = 64;
 
 /// Fruitful looks in a row that make a stream.
 const STREAM: u32 = 4;
@@ -128,7 +128,7 @@ impl Pace {
             self.dry = self.dry.saturating_add(1);
             return;
         }
-        let waited = self.dry > WAITED;
+        let waited = self.dry >= WAIT;
         self.dry = 0;
         self.slots += slots;
         self.left -= 1;
@@ -366,7 +366,7 @@ mod tests {
         let mut pace = Pace::new(1024);
         run(&mut pace, 1024, Peer::Streams, QUICK, 500);
         assert!(pace.interval > 0);
-        pace.waited(WAITED + 1);
+        pace.waited(WAIT);
         pace.looked(1);
         assert!(pace.interval == 0);
     }

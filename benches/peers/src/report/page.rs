@@ -18,13 +18,13 @@ const WHY: &str = "\
     below has what writing and reading take alone; the minimal rings take as long as ours. Over as many slots \
     as leave that cache, ours is ahead of memcpy, and over more than the shared cache holds, both wait for \
     memory. *One way, 8 bytes*: eight messages share a line, so that the instructions of a call count and \
-    not the lines: with every check about twice those of a minimal ring that trusts its peer \
-    (`ci/instructions`); `batch` with `drain` takes less. *Round trips*: a look lasts as long as a `pause`, and it is a \
-    matter of a few nanoseconds whether one falls just before or just after the answer: from build to build \
-    and from run to run a trip takes 80 to 105 ns, and the minimal rings scatter alike. *Where a line takes \
-    500 ns there and back* instead of 100, as this virtual machine has it for minutes at a time, rates are a \
-    fifth, and Cap'n Proto messages, which lie in several lines, cost 1.4 times their parts: a minimal ring \
-    reads them in one go, a reader follows pointers.";
+    not the lines, and every check is some; `batch` with `drain` makes fewer of them. *Round trips*: a look \
+    lasts as long as a `pause`, and it is a matter of a few nanoseconds whether one falls just before or just \
+    after the answer: from build to build and from run to run a trip takes 80 to 105 ns, and the minimal rings \
+    scatter alike. *Where a line takes 500 ns there and back* instead of 100, as this virtual machine has it \
+    for minutes at a time, rates are a fifth, and in a run that had it so a Cap'n Proto request and reply cost \
+    1.4 times its parts: it lies in several lines, which a minimal ring reads in one go, while a reader \
+    follows pointers.";
 
 pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
     let mut page = String::new();
@@ -51,7 +51,9 @@ fn write_page(
          message is written and read, and the sum checked. In each table all entries of a column took \
          turns, {} rounds of {} ms each unless the text says otherwise; a figure is the median of its \
          rounds, a maximum that of all rounds. Absolute figures are of this machine on this day: compare \
-         ratios. A ratio is the median over rounds of each against its neighbour in time. Ours has its \
+         ratios. Between turns a bare cache line goes there and back: a column is measured for up to twice as \
+         many turns while that takes over 1.5 times the least of the run, and the turns in which it was \
+         quickest count; the last line of each table has what it took in those. A ratio is the median over rounds of each against its neighbour in time. Ours has its \
          default configuration but for the sizes and the poll mode, `Spin` where nothing else is said. \
          Every round is in [results.json](benchmarks/results.json).\n",
         pace.rounds,

@@ -3,22 +3,23 @@
 mod halves;
 mod value;
 
-use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytemuck::Pod;
 pub use halves::{Receiver, Sender};
-pub use value::{PodBatch, PodMut, PodRef};
+pub use value::{PodBatch, PodMut, PodRef, PodWindow};
 
-use crate::config::{Config, MAX_SLOT_ALIGN};
+use crate::config::Config;
 use crate::error::{CreateError, OpenError, RecvError, SendError};
 use crate::poll::PollControl;
-use crate::segment::{Identity, Side};
-use crate::transport::{Listener, Payload, Payloads, RingStats, Stats, Transport};
+use crate::protocol::Side;
+use crate::ring::Interrupter;
+use crate::transport::{Duplex, Listener, ReceiveHalf, SendHalf, Stats, delegate, duplex_methods};
 
 /// One side of a duplex channel of values: `T` goes out, `R` comes in.
 ///
-/// A slot is exactly one value, so [`Config::slot_size`] does not matter here. The value that
+/// A slot is exactly one value, so the configuration's slot sizes do not matter here. The value that
 /// [`reserve`](Self::reserve) gives is the slot itself, and so is the one that [`recv`](Self::recv) gives.
 /// Both sides must agree: size and alignment of each side's `T` are those of the other side's `R`, or the open
 /// fails with [`OpenError::Type`]. Give a [`message_tag`](Config::message_tag) where two types of equal
@@ -82,141 +83,34 @@ use crate::transport::{Listener, Payload, Payloads, RingStats, Stats, Transport}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A type that zerocopy alone vouches for goes over a [`Transport`]: build it with
+/// A type that only zerocopy vouches for goes over a [`Transport`](crate::Transport): build it with
 /// `Quote::mut_from_bytes(&mut slot[..size_of::<Quote>()])`, read it with `Quote::ref_from_bytes(&slot)`.
-pub struct Channel<T, R = T> {
-    // The order matters: a peer that waits for us first sees the direction end that it reads from.
-    sender: Sender<T>,
-    receiver: Receiver<R>,
-    name: String,
-    config: Config,
-}
+///
+/// A large array is [`Pod`] too with bytemuck's feature `min_const_generics`. Receive it by reference, or by
+/// [`recv_into`](Self::recv_into): [`recv_copied`](Self::recv_copied) returns the value on the stack.
+pub struct Channel<T, R = T>(Duplex<Sender<T>, Receiver<R>>);
+
+duplex_methods!([T: Pod, R: Pod] Channel [T, R] where []; Sender<T>, Receiver<R>; "Channel");
 
 impl<T: Pod, R: Pod> Channel<T, R> {
-    /// Side A: makes the channel `name` afresh. [`Config::slot_size`] is ignored: the types give it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transport::create`].
-    pub fn create(name: &str, config: &Config) -> Result<Self, CreateError> {
-        let transport = Transport::create_typed(name, config, payloads::<T, R>())?;
-        Ok(Self::new(transport, name, config))
-    }
-
-    /// Side B: joins the channel `name`, waiting up to `wait` for a live side A to have made it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transport::open`], and [`OpenError::Type`] unless side A receives a type of `T`'s size and
-    /// alignment and sends one of `R`'s.
-    pub fn open(name: &str, wait: Duration) -> Result<Self, OpenError> {
-        Self::open_with(name, wait, &Config::new())
-    }
-
-    /// Side B with its own poll mode, permissions and memory options, and the tag it expects.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open), and [`OpenError::Tag`] if side A gave another `message_tag`.
-    pub fn open_with(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
-        let transport = Transport::open_typed(name, wait, config, Some(payloads::<T, R>()))?;
-        Ok(Self::new(transport, name, config))
-    }
-
-    /// Side B, after the peer died, closed or was superseded: joins the next generation of the channel,
-    /// waiting up to `wait` for it. On failure the channel is as it was.
-    ///
-    /// # Errors
-    ///
-    /// As [`open_with`](Self::open_with), and [`OpenError::WrongSide`] on side A, which creates anew.
-    pub fn reopen(&mut self, wait: Duration) -> Result<(), OpenError> {
-        if self.side() == Side::A {
-            return Err(OpenError::WrongSide);
-        }
-        *self = Self::open_with(&self.name, wait, &self.config)?;
-        Ok(())
-    }
-
-    fn new(transport: Transport, name: &str, config: &Config) -> Self {
-        let (producer, consumer) = transport.split();
-        let (sender, receiver) = (Sender::new(producer), Receiver::new(consumer));
-        Self { sender, receiver, name: name.to_owned(), config: config.clone() }
-    }
-
-    /// Gives the two halves to whoever needs them: each is `Send`. The channel's name goes with the last.
-    pub fn split(self) -> (Sender<T>, Receiver<R>) {
-        (self.sender, self.receiver)
-    }
-
-    /// Both halves at once, for a caller that answers a message while it reads it.
-    pub fn halves(&mut self) -> (&mut Sender<T>, &mut Receiver<R>) {
-        (&mut self.sender, &mut self.receiver)
-    }
-
     /// Receives in a thread of its own; see [`Receiver::listen`].
-    pub fn listen(self, callback: impl FnMut(&R) + Send + 'static) -> (Sender<T>, Listener) {
+    pub fn listen(self, callback: impl FnMut(&R) + Send + 'static) -> (Sender<T>, Listener<Receiver<R>>) {
         let (sender, receiver) = self.split();
         (sender, receiver.listen(callback))
     }
 
     /// Begins to gather values that become visible together; see [`Sender::batch`].
     pub fn batch(&mut self) -> PodBatch<'_, T> {
-        self.sender.batch()
+        self.0.sender.batch()
     }
 
-    /// Which side of the channel this is.
-    pub fn side(&self) -> Side {
-        self.sender.producer.side()
-    }
-
-    /// Slots in each direction, of one value each.
-    pub fn slot_count(&self) -> usize {
-        self.sender.producer.slot_count()
-    }
-
-    /// Figures of both rings, now.
-    pub fn stats(&self) -> Stats {
-        let link = &self.sender.producer.lease().link;
-        Stats { tx: RingStats::of(&link.tx), rx: RingStats::of(&link.rx) }
-    }
-
-    /// A handle on both sides' poll modes.
-    pub fn poll_control(&self) -> PollControl {
-        self.sender.producer.poll_control()
+    /// A window that holds several received values; see [`Receiver::window`].
+    pub fn window(&mut self) -> PodWindow<'_, R> {
+        self.0.receiver.window()
     }
 }
 
-impl<T: Pod, R: Pod> fmt::Debug for Channel<T, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("name", &self.name)
-            .field("side", &self.side())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Repeats a half's method on the whole.
-macro_rules! delegate {
-    ($half:ident: $type:ident {
-        $( $name:ident ( $($arg:ident : $kind:ty),* ) -> $result:ty; )*
-    }) => {
-        impl<T: Pod, R: Pod> Channel<T, R> {
-            $(
-                #[doc = concat!("[`", stringify!($type), "::", stringify!($name), "`] of this side.")]
-                ///
-                /// # Errors
-                ///
-                #[doc = concat!("As [`", stringify!($type), "::", stringify!($name), "`].")]
-                #[inline(always)]
-                pub fn $name(&mut self, $($arg: $kind),*) -> $result {
-                    self.$half.$name($($arg),*)
-                }
-            )*
-        }
-    };
-}
-
-delegate!(sender: Sender {
+delegate!([T: Pod, R: Pod] Channel [T, R], sender: Sender {
     try_reserve() -> Result<PodMut<'_, T>, SendError>;
     reserve() -> Result<PodMut<'_, T>, SendError>;
     reserve_timeout(wait: Duration) -> Result<PodMut<'_, T>, SendError>;
@@ -225,34 +119,19 @@ delegate!(sender: Sender {
     send_timeout(value: &T, wait: Duration) -> Result<(), SendError>;
 });
 
-delegate!(receiver: Receiver {
+delegate!([T: Pod, R: Pod] Channel [T, R], receiver: Receiver {
     try_recv() -> Result<PodRef<'_, R>, RecvError>;
     recv() -> Result<PodRef<'_, R>, RecvError>;
     recv_timeout(wait: Duration) -> Result<PodRef<'_, R>, RecvError>;
+    try_recv_latest() -> Result<PodRef<'_, R>, RecvError>;
+    recv_latest() -> Result<PodRef<'_, R>, RecvError>;
+    recv_latest_timeout(wait: Duration) -> Result<PodRef<'_, R>, RecvError>;
     try_recv_copied() -> Result<R, RecvError>;
     recv_copied() -> Result<R, RecvError>;
     recv_copied_timeout(wait: Duration) -> Result<R, RecvError>;
+    try_recv_into(out: &mut R) -> Result<(), RecvError>;
+    recv_into(out: &mut R) -> Result<(), RecvError>;
+    recv_into_timeout(out: &mut R, wait: Duration) -> Result<(), RecvError>;
     drain(max: usize, each: impl FnMut(&R)) -> Result<usize, RecvError>;
+    drain_while(max: usize, each: impl FnMut(&R) -> ControlFlow<()>) -> Result<usize, RecvError>;
 });
-
-fn payloads<T: Pod, R: Pod>() -> Payloads {
-    Payloads { out: payload::<T>(), back: payload::<R>() }
-}
-
-/// What a direction of `T` carries. Compiles for types only that a slot can hold.
-fn payload<T: Pod>() -> Payload {
-    const {
-        assert!(size_of::<T>() > 0, "a message type of zero size carries nothing: give it at least one byte");
-        assert!(
-            align_of::<T>() <= MAX_SLOT_ALIGN,
-            "a message type aligned to more than 64 bytes does not fit: slots are aligned to 64 bytes"
-        );
-    }
-    let identity = Identity {
-        kind: Identity::POD,
-        align: align_of::<T>() as u32,
-        size: size_of::<T>() as u64,
-        type_id: 0,
-    };
-    Payload { slot_size: size_of::<T>(), identity }
-}

@@ -1,46 +1,43 @@
-//! What side A chooses, and the geometry that follows from it, in checked arithmetic.
+//! What each side chooses.
+
+use std::path::{Path, PathBuf};
 
 use crate::error::ConfigError;
-use crate::poll::PollMode;
-use crate::segment::HEADER_BYTES;
+use crate::protocol::PollMode;
+use crate::system::{Host, MemoryOptions, System};
 
-/// Longest [`Config::message_tag`], in bytes.
-pub(crate) const MAX_TAG_BYTES: usize = 64;
-/// Longest channel name, in bytes: what a file name holds, less our suffixes.
-pub(crate) const MAX_NAME_BYTES: usize = 200;
-/// Largest segment, in bytes.
-pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << 32;
-/// Slots and their lengths begin on a boundary of this many bytes.
-const PAGE: usize = 4096;
-/// Alignment of every slot that is large enough to have it.
-pub(crate) const MAX_SLOT_ALIGN: usize = 64;
+/// Where named segments lie, if the configuration does not say: the environment variable.
+const DIRECTORY_VARIABLE: &str = "CAPNPROTO_SHM_DIR";
 
 /// How a channel is made ([`Transport::create`](crate::Transport::create)) and how one side of it behaves
 /// ([`Transport::open_with`](crate::Transport::open_with)).
 ///
-/// The geometry (`slot_size`, `slot_count`) is side A's alone; side B reads it from the header.
+/// The geometry (slot sizes and counts) is side A's alone; side B reads it from the header.
 ///
 /// ```
 /// use capnproto_shm_transport::{Config, PollMode};
 ///
 /// let config = Config::new().slot_size(256).slot_count(64).poll(PollMode::Spin).message_tag("ticks/1");
+/// // Large frames one way, small commands the other:
+/// let camera = Config::new().a_to_b(6 << 20, 4).b_to_a(64, 16);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) slot_size: usize,
-    pub(crate) slot_count: usize,
+    pub(crate) a_to_b: Slots,
+    pub(crate) b_to_a: Slots,
     pub(crate) poll: Option<PollMode>,
     pub(crate) tag: Option<String>,
     pub(crate) permissions: u32,
-    pub(crate) mapping: Mapping,
+    pub(crate) memory: MemoryOptions,
+    directory: Option<PathBuf>,
 }
 
-/// How a side wants its memory; each side decides for itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    pub(crate) prefault: bool,
-    pub(crate) huge_pages: bool,
-    pub(crate) numa_node: Option<u32>,
+/// The slots of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slots {
+    /// Payload bytes of each.
+    pub(crate) size: usize,
+    pub(crate) count: usize,
 }
 
 impl Default for Config {
@@ -52,26 +49,40 @@ impl Default for Config {
 impl Config {
     /// 1024 slots of 1024 bytes in each direction, [`PollMode::Park`], mode `0o600`.
     pub fn new() -> Self {
+        let slots = Slots { size: 1024, count: 1024 };
         Self {
-            slot_size: 1024,
-            slot_count: 1024,
+            a_to_b: slots,
+            b_to_a: slots,
             poll: None,
             tag: None,
             permissions: 0o600,
-            mapping: Mapping::default(),
+            memory: MemoryOptions::default(),
+            directory: None,
         }
     }
 
-    /// Payload bytes of a slot, at least 1. Slots of up to 64 bytes lie at the next power of two (at least
-    /// 8), larger ones at a multiple of 64, so a slot's alignment is its size rounded up, at most 64 bytes.
+    /// Payload bytes of a slot in both directions, at least 1. Slots of up to 64 bytes lie at the next power of two
+    /// (at least 8), larger ones at a multiple of 64, so a slot's alignment is its size rounded up, at most 64 bytes.
     pub fn slot_size(mut self, bytes: usize) -> Self {
-        self.slot_size = bytes;
+        (self.a_to_b.size, self.b_to_a.size) = (bytes, bytes);
         self
     }
 
-    /// Slots in each direction, a power of two. All of them are usable.
+    /// Slots in both directions, a power of two. All of them are usable.
     pub fn slot_count(mut self, slots: usize) -> Self {
-        self.slot_count = slots;
+        (self.a_to_b.count, self.b_to_a.count) = (slots, slots);
+        self
+    }
+
+    /// The slots in which side A sends to side B: their payload bytes and their number.
+    pub fn a_to_b(mut self, slot_size: usize, slot_count: usize) -> Self {
+        self.a_to_b = Slots { size: slot_size, count: slot_count };
+        self
+    }
+
+    /// The slots in which side B sends to side A: their payload bytes and their number.
+    pub fn b_to_a(mut self, slot_size: usize, slot_count: usize) -> Self {
+        self.b_to_a = Slots { size: slot_size, count: slot_count };
         self
     }
 
@@ -81,46 +92,56 @@ impl Config {
         self
     }
 
-    /// Names the protocol spoken, in up to 64 bytes. Side A writes it into the channel; a side B that
-    /// gives one is refused with [`OpenError::Tag`](crate::OpenError::Tag) unless the two are equal.
+    /// Names the protocol spoken, in up to 64 bytes. Side A writes it into the channel; a side B that gives one is
+    /// refused with [`OpenError::Tag`](crate::OpenError::Tag) unless the two are equal.
     pub fn message_tag(mut self, tag: &str) -> Self {
         self.tag = Some(tag.to_owned());
         self
     }
 
-    /// Unix mode of the segments, `0o600` by default. With bits for the group or others, side B must give
-    /// the same to [`Transport::open_with`](crate::Transport::open_with), or it refuses a segment of
-    /// another owner. No effect on Windows.
+    /// Unix mode of the segments, `0o600` by default. With bits for the group or others, side B must give the same to
+    /// [`Transport::open_with`](crate::Transport::open_with), or it refuses a segment of another owner. No effect on
+    /// Windows.
     pub fn permissions(mut self, mode: u32) -> Self {
         self.permissions = mode;
         self
     }
 
-    /// Maps every page at once, so that the first lap takes no page fault.
-    pub fn prefault(mut self, yes: bool) -> Self {
-        self.mapping.prefault = yes;
+    /// The directory in which named segments lie, the same for both sides: for containers that share a volume and not
+    /// `/dev/shm`. It should be in memory (a tmpfs), and every directory on the way to it writable only for users that
+    /// you trust.
+    ///
+    /// Otherwise the environment variable `CAPNPROTO_SHM_DIR` says, or else it is the system's: `/dev/shm` on Linux,
+    /// the user's temporary directory on macOS and Windows.
+    pub fn directory(mut self, path: impl AsRef<Path>) -> Self {
+        self.directory = Some(path.as_ref().to_owned());
         self
     }
 
-    /// Asks for transparent huge pages (Linux, where `/sys/kernel/mm/transparent_hugepage/shmem_enabled`
-    /// permits). Refused with an error where the system has none.
+    /// Maps every page at once, so that the first lap takes no page fault.
+    pub fn prefault(mut self, yes: bool) -> Self {
+        self.memory.prefault = yes;
+        self
+    }
+
+    /// Keeps this side's mapping in memory (`mlock`), so that it is never paged out; for real-time users. Refused with
+    /// an error where the limit is too low (`ulimit -l`), and on Windows.
+    pub fn lock_memory(mut self, yes: bool) -> Self {
+        self.memory.lock = yes;
+        self
+    }
+
+    /// Asks for transparent huge pages (Linux, where `/sys/kernel/mm/transparent_hugepage/shmem_enabled` permits).
+    /// Refused with an error where the system has none.
     pub fn huge_pages(mut self, yes: bool) -> Self {
-        self.mapping.huge_pages = yes;
+        self.memory.huge_pages = yes;
         self
     }
 
     /// Places the memory on one NUMA node (Linux). Refused with an error where the system cannot.
     pub fn numa_node(mut self, node: u32) -> Self {
-        self.mapping.numa_node = Some(node);
+        self.memory.numa_node = Some(node);
         self
-    }
-
-    pub(crate) fn tag_checked(&self) -> Result<&str, ConfigError> {
-        let tag = self.tag.as_deref().unwrap_or("");
-        if tag.len() > MAX_TAG_BYTES {
-            return Err(ConfigError::Tag { bytes: tag.len(), allowed: MAX_TAG_BYTES });
-        }
-        Ok(tag)
     }
 
     pub(crate) fn permissions_checked(&self) -> Result<u32, ConfigError> {
@@ -129,99 +150,10 @@ impl Config {
         }
         Ok(self.permissions)
     }
-}
 
-/// Where everything lies in a segment: all of it follows from two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    pub(crate) slot_size: usize,
-    pub(crate) slot_count: usize,
-    /// Bytes from one slot to the next.
-    pub(crate) stride: usize,
-    pub(crate) slots_offset: usize,
-    pub(crate) file_bytes: usize,
-}
-
-impl Geometry {
-    pub(crate) fn new(slot_size: usize, slot_count: usize) -> Result<Self, ConfigError> {
-        if !slot_count.is_power_of_two() {
-            return Err(ConfigError::SlotCount { asked: slot_count });
-        }
-        if slot_size == 0 {
-            return Err(ConfigError::SlotSize { asked: 0, least: 1 });
-        }
-        let too_large = || ConfigError::TooLarge { slot_size, slot_count, allowed: MAX_SEGMENT_BYTES };
-        let fit =
-            |bytes: Option<usize>| bytes.filter(|&b| b as u64 <= MAX_SEGMENT_BYTES).ok_or_else(too_large);
-        let stride = fit(if slot_size <= MAX_SLOT_ALIGN {
-            Some(slot_size.next_power_of_two().max(8))
-        } else {
-            slot_size.checked_next_multiple_of(MAX_SLOT_ALIGN)
-        })?;
-        let lengths = fit(slot_count.checked_mul(size_of::<u32>()))?;
-        let slots_offset = fit((HEADER_BYTES + lengths).checked_next_multiple_of(PAGE))?;
-        let slots = fit(stride.checked_mul(slot_count))?;
-        let file_bytes = fit((slots_offset + slots).checked_next_multiple_of(PAGE))?;
-        Ok(Self { slot_size, slot_count, stride, slots_offset, file_bytes })
-    }
-
-    /// Largest message, as a span of every slot.
-    pub(crate) fn max_message_size(&self) -> usize {
-        self.slot_size * self.slot_count
-    }
-
-    /// Slots that a message of `bytes` takes: at least one.
-    #[inline]
-    pub(crate) fn slots_for(&self, bytes: usize) -> usize {
-        if bytes <= self.stride { 1 } else { bytes.div_ceil(self.stride) }
-    }
-}
-
-/// Checks a channel name before it becomes part of a path.
-pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
-    let refuse = |reason| Err(ConfigError::Name { name: name.to_owned(), reason });
-    if name.is_empty() {
-        return refuse("it is empty");
-    }
-    if name.len() > MAX_NAME_BYTES {
-        return refuse("it is longer than 200 bytes");
-    }
-    if name.contains(['/', '\\']) {
-        return refuse("it contains a path separator");
-    }
-    if name.contains(char::is_control) {
-        return refuse("it contains NUL or another control character");
-    }
-    if cfg!(windows) && name.contains(['<', '>', ':', '"', '|', '?', '*']) {
-        return refuse("it contains a character that Windows keeps for itself");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strides_are_powers_of_two_up_to_64_then_multiples_of_64() {
-        let stride = |size| Geometry::new(size, 4).unwrap().stride;
-        assert_eq!([1, 8, 9, 56, 64, 65, 1000, 1024].map(stride), [8, 8, 16, 64, 64, 128, 1024, 1024]);
-    }
-
-    #[test]
-    fn sizes_that_overflow_are_refused_with_what_is_allowed() {
-        for (size, count) in [(usize::MAX, 1), (1, 1 << 63), (1 << 20, 1 << 13), (1 << 32, 1)] {
-            let error = Geometry::new(size, count).unwrap_err();
-            assert!(matches!(error, ConfigError::TooLarge { .. }), "{size} x {count}: {error}");
-        }
-        assert!(Geometry::new((1 << 32) - 8192, 1).is_ok());
-    }
-
-    #[test]
-    fn counts_that_are_no_power_of_two_are_refused() {
-        for count in [0, 3, 1000] {
-            assert!(matches!(Geometry::new(8, count), Err(ConfigError::SlotCount { .. })));
-        }
-        assert!(matches!(Geometry::new(0, 8), Err(ConfigError::SlotSize { .. })));
+    /// Where named segments lie.
+    pub(crate) fn directory_chosen(&self) -> PathBuf {
+        let by_environment = || std::env::var_os(DIRECTORY_VARIABLE).filter(|value| !value.is_empty());
+        self.directory.clone().or_else(|| by_environment().map(PathBuf::from)).unwrap_or_else(Host::directory)
     }
 }

@@ -1,12 +1,12 @@
-//! One error type an operation. Each says what was asked, what is allowed and what to do.
+//! One error type for each operation. Each says what was asked, what is allowed and what to do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// A name, size or option that cannot be.
+/// An invalid name, size or option.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -87,6 +87,14 @@ pub enum SegmentError {
         /// The user id of this process.
         expected: u32,
     },
+    /// It belongs to a user that has no number in this user namespace, so that nobody can tell whose it is.
+    #[error(
+        "its owner has no number in this user namespace (it shows as {overflow}), so its user cannot be told from others; map the user into the namespace"
+    )]
+    OwnerUnknown {
+        /// The number that stands for every user that has none.
+        overflow: u32,
+    },
     /// Its mode lets more users in than asked for.
     #[error("its mode is {found:#o} where {expected:#o} was asked for")]
     Mode {
@@ -95,7 +103,7 @@ pub enum SegmentError {
         /// The mode asked for.
         expected: u32,
     },
-    /// It is a descriptor whose file somebody could still shorten.
+    /// It is a descriptor of a file that somebody could still shorten.
     #[error("its length is not sealed; take descriptors from `Transport::pair`")]
     NotSealed,
     /// It does not begin like a segment of this library.
@@ -134,7 +142,7 @@ pub enum SegmentError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// A name, size or option that cannot be.
+    /// An invalid name, size or option.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A live side A holds the name.
@@ -143,7 +151,7 @@ pub enum CreateError {
         /// The name asked for.
         name: String,
     },
-    /// A file is in the way that this library did not make, or not for this user or version.
+    /// A file is in the way. This library did not make it, or made it for another user or version.
     #[error("{} is in the way: {source}; move it away", path.display())]
     Segment {
         /// The file in the way.
@@ -160,6 +168,22 @@ pub enum CreateError {
         needed: u64,
         /// Bytes that are free.
         available: u64,
+    },
+    /// The file system has room for bytes, but not for another file.
+    #[error("{} cannot hold another file (it is out of inodes); remove files there, or use another directory", directory.display())]
+    NoInodes {
+        /// Where segments lie.
+        directory: PathBuf,
+    },
+    /// A segment is larger than this process may make a file (`RLIMIT_FSIZE`).
+    #[error(
+        "a segment needs {needed} bytes and this process may make files of {allowed}; raise RLIMIT_FSIZE (`ulimit -f`), or use fewer or smaller slots"
+    )]
+    FileSizeLimit {
+        /// Bytes that one segment needs.
+        needed: u64,
+        /// Bytes that the limit allows.
+        allowed: u64,
     },
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -202,7 +226,7 @@ impl std::fmt::Display for Missing {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// A name or option that cannot be.
+    /// An invalid name or option.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The wait is over and there is no channel to join.
@@ -259,7 +283,7 @@ pub enum OpenError {
     #[error("an anonymous channel cannot be reopened; take new descriptors from `Transport::pair`")]
     NoName,
     /// Only side B can open a channel again; side A creates a new one.
-    #[error("reopen is for side B; drop this transport and create the channel again")]
+    #[error("only side B reopens; drop this side A and create the channel again")]
     WrongSide,
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -277,7 +301,7 @@ pub enum OpenError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RemoveError {
-    /// A name that cannot be.
+    /// An invalid name.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// There is nothing of that name.
@@ -312,12 +336,12 @@ pub enum RemoveError {
     },
 }
 
-/// What the shared memory said that cannot be. The endpoint that found it stays poisoned: every later call
-/// gives the same error.
+/// An impossible value in shared memory. The half that found it stays unusable: every later call returns the same
+/// error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("shared memory says {word} = {found}, which cannot be: the limit is {allowed}")]
+#[error("shared memory holds {word} = {found}, which is impossible: the limit is {allowed}")]
 #[non_exhaustive]
-pub struct Lie {
+pub struct Corruption {
     /// Which word.
     pub word: &'static str,
     /// Its value.
@@ -330,14 +354,17 @@ pub struct Lie {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Every slot is taken, and the call was not one to wait.
+    /// Every slot is taken, and the call does not wait.
     #[error("the ring is full; wait with `reserve` or `send`, or let the peer catch up")]
     Full,
     /// Every slot stayed taken until the deadline.
     #[error("the ring stayed full until the deadline")]
     Timeout,
-    /// The peer closed its receiving end in order.
-    #[error("the peer has closed the channel")]
+    /// The ring stayed full until the deadline, and the other side has never been there.
+    #[error("the ring stayed full until the deadline, and no peer has attached yet; start the other side")]
+    NoPeer,
+    /// The peer closed its receiving end in order, or this side has [`finish`](crate::Transport::finish)ed.
+    #[error("the channel is closed")]
     Closed,
     /// The peer died.
     #[error("the peer has died; create or reopen the channel")]
@@ -353,9 +380,9 @@ pub enum SendError {
         /// Bytes allowed.
         capacity: usize,
     },
-    /// The peer put something impossible into shared memory; this half stays poisoned.
+    /// The peer put something impossible into shared memory; this half stays unusable.
     #[error("the channel is corrupt and no longer usable: {0}")]
-    Corrupt(Lie),
+    Corrupt(Corruption),
     /// Building the Cap'n Proto message failed.
     #[cfg(feature = "capnp")]
     #[error("building the message failed: {0}")]
@@ -366,22 +393,105 @@ pub enum SendError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// Nothing is there yet, and the call was not one to wait.
+    /// Nothing is there yet, and the call does not wait.
     #[error("no message yet; wait with `recv`")]
     Empty,
     /// Nothing came until the deadline.
     #[error("no message came until the deadline")]
     Timeout,
-    /// All that was sent is received, and the peer closed its sending end in order.
+    /// An [`Interrupter`](crate::Interrupter) ended the wait. Nothing was received; the channel goes on.
+    #[error("the wait was interrupted")]
+    Interrupted,
+    /// A window of so many messages does not fit the ring.
+    #[error(
+        "a window of {asked} messages does not fit a ring of {slots} slots; use more slots or a smaller window"
+    )]
+    WindowTooLarge {
+        /// Messages asked for.
+        asked: usize,
+        /// Slots of the ring.
+        slots: usize,
+    },
+    /// The system gave no thread to receive in: only from a [`Listener`](crate::Listener).
+    #[error("the system gave no thread to receive in; end other threads or raise the limit (`ulimit -u`)")]
+    NoThread,
+    /// Everything that was sent is received, and the peer closed its sending end in order.
     #[error("the peer has closed the channel")]
     Closed,
-    /// All that was sent is received, and the peer has died.
+    /// Everything that was sent is received, and the peer has died.
     #[error("the peer has died; create or reopen the channel")]
     PeerDead,
-    /// All that was sent is received; the peer died and a new side A took the name.
+    /// Everything that was sent is received; the peer died and a new side A took the name.
     #[error("a new side A has taken the channel's name; reopen it")]
     Superseded,
-    /// The peer put something impossible into shared memory; this half stays poisoned.
+    /// The peer put something impossible into shared memory; this half stays unusable.
     #[error("the channel is corrupt and no longer usable: {0}")]
-    Corrupt(Lie),
+    Corrupt(Corruption),
 }
+
+/// Why a file did not become a segment.
+#[derive(Debug)]
+pub(crate) enum FileError {
+    Missing,
+    Segment(SegmentError),
+    Config(ConfigError),
+    Io(io::Error),
+}
+
+impl From<SegmentError> for FileError {
+    fn from(source: SegmentError) -> Self {
+        Self::Segment(source)
+    }
+}
+
+impl From<ConfigError> for FileError {
+    fn from(source: ConfigError) -> Self {
+        Self::Config(source)
+    }
+}
+
+impl From<io::Error> for FileError {
+    fn from(source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound { Self::Missing } else { Self::Io(source) }
+    }
+}
+
+/// What every operation on a named channel may meet.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A live side has it.
+    InUse { name: String },
+    /// Something went wrong with a file.
+    File { action: &'static str, path: PathBuf, error: FileError },
+}
+
+impl Failure {
+    /// For `map_err`: what was tried on which file.
+    pub(crate) fn at<E: Into<FileError>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |error| Self::File { action, path: path.to_owned(), error: error.into() }
+    }
+
+    pub(crate) fn in_use(name: &str) -> Self {
+        Self::InUse { name: name.to_owned() }
+    }
+}
+
+macro_rules! from_failure {
+    ($($error:ident)*) => {$(
+        impl From<Failure> for $error {
+            fn from(failure: Failure) -> Self {
+                match failure {
+                    Failure::InUse { name } => Self::InUse { name },
+                    Failure::File { action, path, error } => match error {
+                        FileError::Missing => Self::Io { action, path, source: io::ErrorKind::NotFound.into() },
+                        FileError::Segment(source) => Self::Segment { path, source },
+                        FileError::Config(source) => Self::Config(source),
+                        FileError::Io(source) => Self::Io { action, path, source },
+                    },
+                }
+            }
+        }
+    )*};
+}
+
+from_failure!(CreateError OpenError RemoveError);

@@ -56,13 +56,9 @@
 //! A channel belongs to one user (mode 0600, owner checked, no link followed) unless [`Config::permissions`] opens it to
 //! a group. A forked child must not use its parent's transport; on Linux the mapping is not inherited.
 
-#![cfg_attr(loom, allow(dead_code, reason = "the models use the words and the parking alone"))]
-
-#[cfg(all(feature = "capnp", not(loom)))]
-mod capnp;
-#[cfg(not(loom))]
+#[cfg(feature = "capnp")]
+mod capnp_channel;
 mod channel;
-#[cfg(not(loom))]
 mod config;
 /// Steps at which tests kill the process.
 #[cfg(feature = "crash-points")]
@@ -72,30 +68,30 @@ pub mod crash;
 mod crash;
 mod error;
 mod poll;
+mod protocol;
 mod ring;
 mod segment;
 mod sync;
-#[cfg(not(loom))]
+mod system;
 mod transport;
 
-#[cfg(all(feature = "capnp", not(loom)))]
-pub use capnp::{CapnpBuilder, CapnpChannel, CapnpMessage, CapnpReader, CapnpReceiver, CapnpSender};
-#[cfg(not(loom))]
-pub use channel::{Channel, PodBatch, PodMut, PodRef, Receiver, Sender};
-#[cfg(not(loom))]
-pub use config::Config;
-#[cfg(not(loom))]
-pub use error::{
-    ConfigError, CreateError, Lie, Missing, OpenError, RecvError, RemoveError, SegmentError, SendError,
+#[cfg(feature = "capnp")]
+pub use ::capnp;
+pub use bytemuck;
+#[cfg(feature = "capnp")]
+pub use capnp_channel::{
+    CapnpBatch, CapnpBuilder, CapnpChannel, CapnpMessage, CapnpReader, CapnpReceiver, CapnpSender,
+    CapnpWindow,
 };
-#[cfg(not(loom))]
-pub use poll::{PollControl, PollMode};
-#[cfg(not(loom))]
-pub use ring::{Batch, Consumer, Producer, ReadSlot, WriteSlot};
-#[cfg(not(loom))]
-pub use segment::Side;
-#[cfg(not(loom))]
-pub use transport::{Listener, RingStats, Stats, Transport};
+pub use channel::{Channel, PodBatch, PodMut, PodRef, PodWindow, Receiver, Sender};
+pub use config::Config;
+pub use error::{
+    ConfigError, Corruption, CreateError, Missing, OpenError, RecvError, RemoveError, SegmentError, SendError,
+};
+pub use poll::PollControl;
+pub use protocol::{PollMode, Side};
+pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
+pub use transport::{Listener, Stats, Transport};
 
 /// The README's code blocks, compiled and run.
 #[cfg(doctest)]

@@ -2,89 +2,96 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::ops::ControlFlow;
 
 use bytemuck::Pod;
 
-use super::value::{PodBatch, PodMut, PodRef};
+use super::value::{PodBatch, PodMut, PodRef, PodWindow};
 use crate::error::{RecvError, SendError};
 use crate::poll::PollControl;
-use crate::ring::{Consumer, Producer};
-use crate::segment::Side;
-use crate::transport::Listener;
+use crate::protocol::{Identity, MAX_SLOT_ALIGN, Side};
+use crate::ring::{Consumer, Interrupter, Producer, RingStats, WaitLimit, waiting_forms};
+use crate::transport::{Carries, Listener, Payload, ReceiveHalf, SendHalf, half_methods};
 
 /// The sending half of a [`Channel`](crate::Channel): reserve a value, fill it, commit it.
 ///
 /// Dropping it closes this direction in order, like dropping a [`Producer`].
 pub struct Sender<T> {
-    pub(super) producer: Producer,
+    producer: Producer,
     value: PhantomData<fn(T)>,
 }
 
-impl<T: Pod> Sender<T> {
-    /// For slots of `size_of::<T>()` bytes.
-    pub(super) fn new(producer: Producer) -> Self {
+/// What a direction of `T` carries. Compiles only for types that a slot can hold.
+fn payload<T: Pod>() -> Payload {
+    const {
+        assert!(size_of::<T>() > 0, "a message type of zero size carries nothing: give it at least one byte");
+        assert!(
+            align_of::<T>() <= MAX_SLOT_ALIGN,
+            "a message type aligned to more than 64 bytes does not fit: slots are aligned to 64 bytes"
+        );
+    }
+    let (align, size) = (align_of::<T>() as u32, size_of::<T>());
+    let identity = Identity { kind: Identity::POD, align, size: size as u64, type_id: 0 };
+    Payload { identity, slot_size: Some(size), least: size }
+}
+
+impl<T: Pod> Carries for Sender<T> {
+    fn payload() -> Payload {
+        payload::<T>()
+    }
+}
+
+impl<R: Pod> Carries for Receiver<R> {
+    fn payload() -> Payload {
+        payload::<R>()
+    }
+}
+
+impl<T: Pod> SendHalf for Sender<T> {
+    fn new(producer: Producer) -> Self {
         Self { producer, value: PhantomData }
     }
 
-    /// Reserves a value, all zeros, in the next slot; without waiting.
-    ///
-    /// # Errors
-    ///
-    /// As [`Producer::try_reserve`].
-    #[inline(always)]
-    pub fn try_reserve(&mut self) -> Result<PodMut<'_, T>, SendError> {
-        self.producer.try_reserve().map(PodMut::new)
+    fn producer(&self) -> &Producer {
+        &self.producer
     }
 
-    /// Reserves a value, all zeros, in the next slot; waiting for one as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Producer::reserve`].
-    #[inline(always)]
-    pub fn reserve(&mut self) -> Result<PodMut<'_, T>, SendError> {
-        self.producer.reserve().map(PodMut::new)
+    fn producer_mut(&mut self) -> &mut Producer {
+        &mut self.producer
+    }
+}
+
+impl<R: Pod> ReceiveHalf for Receiver<R> {
+    fn new(mut consumer: Consumer) -> Self {
+        consumer.expect_full_slots();
+        Self { consumer, value: PhantomData }
     }
 
-    /// Reserves a value, all zeros, in the next slot; waiting for one at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Producer::reserve_timeout`].
-    #[inline(always)]
-    pub fn reserve_timeout(&mut self, wait: Duration) -> Result<PodMut<'_, T>, SendError> {
-        self.producer.reserve_timeout(wait).map(PodMut::new)
+    fn consumer(&self) -> &Consumer {
+        &self.consumer
     }
 
-    /// Copies a value into the next slot, without waiting.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_reserve`](Self::try_reserve).
-    #[inline(always)]
-    pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
-        self.producer.try_send(bytemuck::bytes_of(value))
+    fn consumer_mut(&mut self) -> &mut Consumer {
+        &mut self.consumer
     }
+}
 
-    /// Copies a value into the next slot, waiting for one as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`reserve`](Self::reserve).
-    #[inline(always)]
-    pub fn send(&mut self, value: &T) -> Result<(), SendError> {
-        self.producer.send(bytemuck::bytes_of(value))
-    }
+half_methods!([T: Pod] Sender [T], producer);
+half_methods!([R: Pod] Receiver [R], consumer);
 
-    /// Copies a value into the next slot, waiting for one at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`reserve_timeout`](Self::reserve_timeout).
-    #[inline(always)]
-    pub fn send_timeout(&mut self, value: &T, wait: Duration) -> Result<(), SendError> {
-        self.producer.send_timeout(bytemuck::bytes_of(value), wait)
+impl<T: Pod> Sender<T> {
+    waiting_forms! {
+        /// Reserves a value, all zeros, in the next slot.
+        #[errors("")]
+        #[inline(always)]
+        try_reserve, reserve, reserve_timeout() -> PodMut<'_, T>, SendError
+            = |half, limit| half.producer.reserve_within(limit).map(PodMut::new);
+
+        /// Copies a value into the next slot and publishes it.
+        #[errors("")]
+        #[inline(always)]
+        try_send, send, send_timeout(value: &T) -> (), SendError
+            = |half, limit| half.producer.send_within(bytemuck::bytes_of(value), limit);
     }
 
     /// Begins to gather values that become visible together.
@@ -102,21 +109,6 @@ impl<T: Pod> Sender<T> {
     pub fn batch(&mut self) -> PodBatch<'_, T> {
         PodBatch::new(self.producer.batch())
     }
-
-    /// Which side of the channel this is.
-    pub fn side(&self) -> Side {
-        self.producer.side()
-    }
-
-    /// Slots of this direction, of one value each.
-    pub fn slot_count(&self) -> usize {
-        self.producer.slot_count()
-    }
-
-    /// A handle on both sides' poll modes.
-    pub fn poll_control(&self) -> PollControl {
-        self.producer.poll_control()
-    }
 }
 
 impl<T> fmt::Debug for Sender<T> {
@@ -127,94 +119,84 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The receiving half of a [`Channel`](crate::Channel): borrow the oldest value, drop it to release.
 ///
-/// Dropping it closes this direction in order, like dropping a [`Consumer`].
+/// A message that is not exactly one `R` long is [`RecvError::Corrupt`]. Dropping this half closes its direction in
+/// order, like dropping a [`Consumer`].
 pub struct Receiver<R> {
-    pub(super) consumer: Consumer,
-    /// Where [`recv_copied`](Self::recv_copied) copies to.
-    copy: Vec<u8>,
+    consumer: Consumer,
     value: PhantomData<fn() -> R>,
 }
 
 impl<R: Pod> Receiver<R> {
-    /// For slots of `size_of::<R>()` bytes.
-    pub(super) fn new(mut consumer: Consumer) -> Self {
-        consumer.expect_full_slots();
-        Self { consumer, copy: Vec::with_capacity(size_of::<R>()), value: PhantomData }
+    waiting_forms! {
+        /// Borrows the oldest value. The borrow ends, and the slot is free again, when the guard drops.
+        #[errors("")]
+        #[inline(always)]
+        try_recv, recv, recv_timeout() -> PodRef<'_, R>, RecvError
+            = |half, limit| half.consumer.recv_within(limit).map(PodRef::new);
+
+        /// Borrows the newest value. Older ones are released unseen.
+        #[errors("")]
+        try_recv_latest, recv_latest, recv_latest_timeout() -> PodRef<'_, R>, RecvError
+            = |half, limit| half.consumer.recv_latest_within(limit).map(PodRef::new);
+
+        /// Takes the oldest value out of its slot, and returns it on the stack: for a large one see `recv_into`.
+        ///
+        /// This is a form for a peer that is not trusted: the length is read once, the bytes are copied by atomic
+        /// loads, and nothing that the peer writes afterwards matters.
+        #[errors("")]
+        try_recv_copied, recv_copied, recv_copied_timeout() -> R, RecvError = |half, limit| {
+            let mut value = R::zeroed();
+            half.recv_into_within(&mut value, limit)?;
+            Ok(value)
+        };
+
+        /// Copies the oldest value into `out` and releases it. The copy never lies on the stack, so a value may be as
+        /// large as a slot. For a peer that is not trusted, like `recv_copied`. On failure `out` is as it was.
+        #[errors("")]
+        try_recv_into, recv_into, recv_into_timeout(out: &mut R) -> (), RecvError
+            = |half, limit| half.recv_into_within(out, limit);
     }
 
-    /// Borrows the oldest value without waiting.
+    fn recv_into_within(&mut self, out: &mut R, limit: WaitLimit) -> Result<(), RecvError> {
+        self.consumer.copied_into(bytemuck::bytes_of_mut(out), limit).map(|_| ())
+    }
+
+    /// Hands up to `max` values to `each`: those that are there when the call begins, and perhaps some that come
+    /// meanwhile. Releases them all at once, and returns how many there were, 0 if none. Never waits.
     ///
     /// # Errors
     ///
-    /// As [`Consumer::try_recv`]; a message that is not exactly one `R` long is
-    /// [`RecvError::Corrupt`] too.
-    #[inline(always)]
-    pub fn try_recv(&mut self) -> Result<PodRef<'_, R>, RecvError> {
-        self.consumer.try_recv().map(PodRef::new)
-    }
-
-    /// Borrows the oldest value, waiting for one as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`].
-    #[inline(always)]
-    pub fn recv(&mut self) -> Result<PodRef<'_, R>, RecvError> {
-        self.consumer.recv().map(PodRef::new)
-    }
-
-    /// Borrows the oldest value, waiting for one at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv), but [`RecvError::Timeout`] instead of [`RecvError::Empty`].
-    #[inline(always)]
-    pub fn recv_timeout(&mut self, wait: Duration) -> Result<PodRef<'_, R>, RecvError> {
-        self.consumer.recv_timeout(wait).map(PodRef::new)
-    }
-
-    /// Takes the oldest value out of its slot, without waiting.
-    ///
-    /// This is the form for a peer that is not trusted: the length is read once, the bytes are copied by
-    /// atomic loads, and what the peer writes afterwards does not matter.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv).
-    pub fn try_recv_copied(&mut self) -> Result<R, RecvError> {
-        self.copied(Consumer::try_recv_copied)
-    }
-
-    /// Like [`try_recv_copied`](Self::try_recv_copied), waiting for a value as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    pub fn recv_copied(&mut self) -> Result<R, RecvError> {
-        self.copied(Consumer::recv_copied)
-    }
-
-    /// Like [`try_recv_copied`](Self::try_recv_copied), waiting for a value at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv_timeout`](Self::recv_timeout).
-    pub fn recv_copied_timeout(&mut self, wait: Duration) -> Result<R, RecvError> {
-        self.copied(|consumer, copy| consumer.recv_copied_timeout(copy, wait))
-    }
-
-    /// Hands up to `max` values that are there now to `each`, and releases them all at once. Returns how
-    /// many there were, 0 if none; never waits.
-    ///
-    /// # Errors
-    ///
-    /// As [`Consumer::drain`]; a message that is not exactly one `R` long is [`RecvError::Corrupt`] too.
+    /// As [`Consumer::drain`].
     #[inline]
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(&R)) -> Result<usize, RecvError> {
         self.consumer.drain(max, |message| each(bytemuck::from_bytes(message)))
     }
 
-    /// Receives in a thread of its own, until the handle is dropped or the channel ends.
+    /// Like [`drain`](Self::drain), but ends also after the value for which `each` returns `Break`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::drain`].
+    #[inline]
+    pub fn drain_while(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(&R) -> ControlFlow<()>,
+    ) -> Result<usize, RecvError> {
+        self.consumer.drain_while(max, |message| each(bytemuck::from_bytes(message)))
+    }
+
+    /// A window on the ring, which holds several values at once; see [`Consumer::window`].
+    pub fn window(&mut self) -> PodWindow<'_, R> {
+        PodWindow::new(self.consumer.window())
+    }
+
+    /// A handle by which another thread ends a wait of this half.
+    pub fn interrupter(&self) -> Interrupter {
+        self.consumer.interrupter()
+    }
+
+    /// Receives in a thread of its own, until the handle is dropped or the channel ends; see [`Consumer::listen`].
     ///
     /// ```
     /// # use capnproto_shm_transport::{Channel, Config};
@@ -230,31 +212,17 @@ impl<R: Pod> Receiver<R> {
     /// drop(listener); // stops and joins
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn listen(self, mut callback: impl FnMut(&R) + Send + 'static) -> Listener {
-        self.consumer.listen(move |message| callback(bytemuck::from_bytes(message)))
+    pub fn listen(self, callback: impl FnMut(&R) + Send + 'static) -> Listener<Self> {
+        self.listen_with(callback, |_| ())
     }
 
-    /// Which side of the channel this is.
-    pub fn side(&self) -> Side {
-        self.consumer.side()
-    }
-
-    /// Slots of this direction, of one value each.
-    pub fn slot_count(&self) -> usize {
-        self.consumer.slot_count()
-    }
-
-    /// A handle on both sides' poll modes.
-    pub fn poll_control(&self) -> PollControl {
-        self.consumer.poll_control()
-    }
-
-    fn copied(
-        &mut self,
-        recv: impl FnOnce(&mut Consumer, &mut Vec<u8>) -> Result<usize, RecvError>,
-    ) -> Result<R, RecvError> {
-        recv(&mut self.consumer, &mut self.copy)?;
-        Ok(bytemuck::pod_read_unaligned(&self.copy))
+    /// Like [`listen`](Self::listen), and tells `ended` why it ends; see [`Consumer::listen_with`].
+    pub fn listen_with(
+        self,
+        mut callback: impl FnMut(&R) + Send + 'static,
+        ended: impl FnOnce(&RecvError) + Send + 'static,
+    ) -> Listener<Self> {
+        Listener::start(self, move |half, most| half.drain(most, &mut callback), ended)
     }
 }
 

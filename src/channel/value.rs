@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Index};
 
 use bytemuck::Pod;
 
-use crate::error::SendError;
-use crate::ring::{Batch, ReadSlot, WriteSlot};
+use crate::error::{RecvError, SendError};
+use crate::ring::{Batch, ReadSlot, Window, WriteSlot, waiting_forms};
 
 /// A reserved slot as the value it will carry, all zeros at first.
 ///
@@ -125,5 +125,66 @@ impl<'a, T: Pod> PodBatch<'a, T> {
     /// Makes everything gathered visible and returns how many values that was.
     pub fn publish(self) -> usize {
         self.batch.publish()
+    }
+}
+
+/// Holds received values, oldest first, each in the slot it arrived in, like [`Window`].
+#[derive(Debug)]
+#[must_use = "dropping a window releases its values"]
+pub struct PodWindow<'a, R> {
+    window: Window<'a>,
+    value: PhantomData<fn() -> R>,
+}
+
+impl<'a, R: Pod> PodWindow<'a, R> {
+    /// For a consumer whose messages are `size_of::<R>()` bytes.
+    pub(super) fn new(window: Window<'a>) -> Self {
+        Self { window, value: PhantomData }
+    }
+
+    waiting_forms! {
+        /// Receives values until the window holds `count`, or more if it does already. Those that came before an error
+        /// stay.
+        #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
+        try_wait_for, wait_for, wait_for_timeout(count: usize) -> (), RecvError
+            = |half, limit| half.window.fill(count, limit);
+    }
+
+    /// Values that are held.
+    pub fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    /// A value that is held, counted from the oldest.
+    pub fn get(&self, index: usize) -> Option<&R> {
+        self.window.get(index).map(bytemuck::from_bytes)
+    }
+
+    /// The values that are held, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &R> + ExactSizeIterator {
+        self.window.iter().map(bytemuck::from_bytes)
+    }
+
+    /// Gives the `count` oldest values back to the sender, all if there are no more.
+    pub fn release(&mut self, count: usize) {
+        self.window.release(count);
+    }
+}
+
+/// A value that is held, counted from the oldest.
+///
+/// # Panics
+///
+/// If there are not so many.
+impl<R: Pod> Index<usize> for PodWindow<'_, R> {
+    type Output = R;
+
+    fn index(&self, index: usize) -> &R {
+        bytemuck::from_bytes(&self.window[index])
     }
 }

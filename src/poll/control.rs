@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Fence, PollMode};
-use crate::segment::{Link, Side};
+use crate::protocol::{Fence, PollMode, Side};
+use crate::segment::SegmentPair;
+use crate::system::Host;
 
 /// Reads and changes how each side waits, while both are at work, from either side.
 ///
@@ -27,46 +28,46 @@ use crate::segment::{Link, Side};
 /// ```
 #[derive(Clone)]
 pub struct PollControl {
-    link: Arc<Link>,
+    pair: Arc<SegmentPair>,
 }
 
 impl PollControl {
-    pub(crate) fn new(link: Arc<Link>) -> Self {
-        Self { link }
+    pub(crate) fn new(pair: Arc<SegmentPair>) -> Self {
+        Self { pair }
     }
 
     /// How this side waits.
     pub fn local(&self) -> PollMode {
-        self.get(self.link.side)
+        self.get(self.pair.side)
     }
 
-    /// How the other side waits. Until it is there: how it will, unless it chooses for itself.
+    /// How the other side waits. Before it is there: how it will wait, unless it chooses for itself.
     pub fn remote(&self) -> PollMode {
-        self.get(self.link.side.other())
+        self.get(self.pair.side.other())
     }
 
     /// Changes how this side waits.
     pub fn set_local(&self, mode: PollMode) {
-        self.set(self.link.side, mode);
+        self.set(self.pair.side, mode);
     }
 
     /// Changes how the other side waits.
     pub fn set_remote(&self, mode: PollMode) {
-        self.set(self.link.side.other(), mode);
+        self.set(self.pair.side.other(), mode);
     }
 
     fn get(&self, side: Side) -> PollMode {
-        let word = &self.link.rx.words().control.poll[side.index()];
+        let word = &self.pair.rx.words().control.poll[side.index()];
         PollMode::decode(word.load(Ordering::Relaxed))
     }
 
     fn set(&self, side: Side, mode: PollMode) {
-        for segment in self.link.both() {
+        for segment in self.pair.both() {
             let words = segment.words();
             words.control.poll[side.index()].store(mode.encode(), Ordering::Relaxed);
             // Whoever sleeps looks at its mode when it wakes; only `side` may, the other sleeps on.
-            words.producer_notice.wake(Fence::Full);
-            words.consumer_notice.wake(Fence::Full);
+            words.producer_status.wake::<Host>(Fence::Full, None);
+            words.consumer_status.wake::<Host>(Fence::Full, None);
         }
     }
 }

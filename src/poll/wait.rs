@@ -1,15 +1,14 @@
-//! The one waiting loop: spin, nap or park as the mode says now, until there is something to do, the
-//! deadline passes, or the peer is gone.
+//! The one waiting loop: spin, sleep or park as the mode says now, until there is something to do, the deadline
+//! passes, or the peer is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::PollMode;
-use super::park::Sleep;
-use super::rhythm::{PROBE, Rhythm, STRETCH};
-use crate::segment::{Notice, bump};
+use super::wait_stats::{PROBE, STRETCH, WATCHED_STRETCH, WaitStats};
+use crate::protocol::{EndpointStatus, PollMode, Sleep, add};
 use crate::sync::spin_loop;
+use crate::system::Host;
 
 /// How long `Spin` keeps its processor before it lets another thread run, in case the peer needs it.
 const SPIN_BEFORE_YIELD: Duration = Duration::from_micros(20);
@@ -18,20 +17,47 @@ const LOOKS: u32 = 128;
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum WaitEnd {
     Ready,
     Deadline,
     PeerGone,
 }
 
-/// Where a side waits.
-pub(crate) struct Place<'a> {
-    /// Its mode, live.
+/// Where a half waits.
+pub(crate) struct ParkSite<'a> {
+    /// The side's mode, live.
     pub(crate) mode: &'a AtomicU64,
-    /// Where it says that it sleeps.
-    pub(crate) notice: &'a Notice,
-    /// Its count of sleeps.
+    /// Where the half says that it sleeps and where it runs.
+    pub(crate) own: &'a EndpointStatus,
+    /// What the other end says of itself.
+    pub(crate) peer: &'a EndpointStatus,
+    /// The half's count of sleeps.
     pub(crate) parks: &'a AtomicU64,
+}
+
+impl ParkSite<'_> {
+    fn mode(&self) -> PollMode {
+        PollMode::decode(self.mode.load(Ordering::Relaxed))
+    }
+
+    /// Whether the peer last ran on the processor that this half runs on, so that it cannot act while this half spins.
+    fn shares_processor(&self) -> bool {
+        let here = self.own.runs_here::<Host>();
+        here != 0 && self.peer.processor.load(Ordering::Relaxed) == here
+    }
+
+    /// Sleeps until the peer acts or dies, at most so long.
+    fn park(&self, stats: &mut WaitStats, time: Duration, ready: impl FnOnce() -> bool) -> bool {
+        let stretch = if self.peer.watched_life().is_some() { WATCHED_STRETCH } else { STRETCH };
+        let sleep = self.own.park::<Host>(self.peer, stretch.min(time), ready);
+        if let Sleep::Woken(ago) = sleep {
+            stats.woken(ago);
+        }
+        if sleep != Sleep::None {
+            add(self.parks, 1);
+        }
+        sleep != Sleep::None
+    }
 }
 
 /// Looks a number of times in a row.
@@ -50,39 +76,34 @@ fn spin(ready: &mut impl FnMut() -> bool) -> bool {
 #[cold]
 #[inline(never)]
 pub(crate) fn wait(
-    place: &Place<'_>,
-    rhythm: &mut Rhythm,
+    site: &ParkSite<'_>,
+    stats: &mut WaitStats,
     deadline: Option<Instant>,
     mut ready: impl FnMut() -> bool,
     mut peer_gone: impl FnMut() -> bool,
-) -> Outcome {
-    let mode = || PollMode::decode(place.mode.load(Ordering::Relaxed));
-    if !matches!(mode(), PollMode::Interval(_)) && spin(&mut ready) {
-        return Outcome::Ready;
+) -> WaitEnd {
+    let mut vain = stats.reconsider(site.shares_processor());
+    if !vain && !matches!(site.mode(), PollMode::Interval(_)) && spin(&mut ready) {
+        return WaitEnd::Ready;
     }
     let began = Instant::now();
     let (mut now, mut yielded, mut slept) = (began, began, false);
+    let mut seen_dead = false;
     loop {
         let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(now));
         let waited = now.duration_since(began);
-        let found = match mode() {
-            PollMode::Spin => {
+        let found = match site.mode() {
+            PollMode::Spin if !vain => {
                 if now.duration_since(yielded) >= SPIN_BEFORE_YIELD {
                     thread::yield_now();
                     yielded = now;
                 }
                 spin(&mut ready)
             }
-            PollMode::Park if waited < rhythm.spin() => spin(&mut ready),
-            PollMode::Park => {
-                let sleep = place.notice.park(STRETCH.min(left), &mut ready);
-                if sleep != Sleep::None {
-                    slept = true;
-                    bump(place.parks, 1);
-                }
-                if let Sleep::Woken(ago) = sleep {
-                    rhythm.woken(ago);
-                }
+            PollMode::Park if !vain && waited < stats.spin() => spin(&mut ready),
+            PollMode::Spin | PollMode::Park => {
+                slept |= site.park(stats, left, || ready() || (!seen_dead && site.peer.died()));
+                vain = stats.reconsider(site.shares_processor());
                 ready()
             }
             PollMode::Interval(pause) => {
@@ -93,15 +114,18 @@ pub(crate) fn wait(
             }
         };
         if found {
-            rhythm.waited(began.elapsed(), slept);
-            return Outcome::Ready;
+            stats.waited(began.elapsed(), slept);
+            return WaitEnd::Ready;
         }
         now = Instant::now();
-        if rhythm.probe_due() && peer_gone() {
-            return Outcome::PeerGone;
+        // The kernel's mark is asked about once: a peer that only claims to be dead keeps nobody awake.
+        let newly_dead = !seen_dead && site.peer.died();
+        seen_dead |= newly_dead;
+        if (newly_dead || stats.probe_due()) && peer_gone() {
+            return WaitEnd::PeerGone;
         }
         if deadline.is_some_and(|d| now >= d) {
-            return if ready() { Outcome::Ready } else { Outcome::Deadline };
+            return if ready() { WaitEnd::Ready } else { WaitEnd::Deadline };
         }
     }
 }

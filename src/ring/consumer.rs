@@ -1,161 +1,143 @@
 //! The receiving half of one side.
 
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::pace::Pace;
+use super::endpoint::Endpoint;
+use super::interrupter::Interrupter;
+use super::look_interval::WAIT;
 use super::slot::ReadSlot;
-use super::view::{Half, View};
-use super::{Patience, SKIP, within};
+use super::stats::RingStats;
+use super::view::{Half, Message};
+use super::wait_limit::{WaitLimit, waiting_forms};
+use super::waiting::{Stop, Waits, poison, wait_for};
+use super::window::Window;
 use crate::crash::step;
-use crate::error::{Lie, RecvError};
-use crate::poll::{Fence, PollControl, Rhythm};
-use crate::segment::{End, Lease, Side};
+use crate::error::{Corruption, RecvError};
+use crate::poll::PollControl;
+use crate::protocol::{End, Fence, PollMode, Side, Words};
+use crate::segment::SideGuard;
+use crate::sync::spin_loop;
+use crate::system::Host;
 
 /// The receiving half of a [`Transport`](crate::Transport): borrow the oldest message, drop it to release.
 ///
-/// Dropping it closes this direction in order: the peer's next send gives
+/// Dropping it closes this direction in order: the peer's next send returns
 /// [`SendError::Closed`](crate::SendError::Closed).
 #[derive(Debug)]
 pub struct Consumer {
-    pub(super) view: View,
+    pub(super) endpoint: Endpoint,
     /// Next sequence to receive. Everything before it is released when a guard drops.
-    pub(super) next: u64,
+    next: u64,
     /// First sequence that is not known to be published.
-    pub(super) known: u64,
-    /// Lengths that are possible: all, or one for a ring of one type.
+    known: u64,
+    /// The shortest length that is possible, and the longest: one, for a ring of one type.
     least: u32,
     most: u32,
-    pub(super) fence: Fence,
-    pub(super) fault: Option<Lie>,
-    /// Why the last refill failed, until it is told.
-    pub(super) failure: Option<RecvError>,
-    /// When the wait of the last refill ends, if it had one.
-    pub(super) deadline: Option<Instant>,
-    pub(super) rhythm: Rhythm,
-    pub(super) pace: Pace,
+    /// The first sequence that a window holds, while one looks for more.
+    held: Option<u64>,
+    /// A window's list of messages, kept for the next one.
+    pub(super) spare: VecDeque<Message>,
 }
 
-/// A published message that is not released, within the mapping: only [`Consumer::message`] makes one.
-#[derive(Clone, Copy)]
-pub(super) struct Message {
-    sequence: u64,
-    len: usize,
-}
+impl Waits for Consumer {
+    const RECEIVES: bool = true;
 
-impl Message {
-    #[inline(always)]
-    pub(super) fn sequence(self) -> u64 {
-        self.sequence
+    fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
     }
 
     #[inline(always)]
-    pub(super) fn len(self) -> usize {
-        self.len
+    fn look(&mut self, _need: u64) -> Result<bool, Corruption> {
+        let published = self.endpoint.view.words().published(self.next, self.endpoint.view.slot_count())?;
+        self.looked(published);
+        Ok(published > 0)
+    }
+
+    fn ready(words: &Words, next: u64, _slots: u64, _need: u64) -> bool {
+        words.producer.tail.load(Ordering::Acquire) != next
+    }
+
+    fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Releases what forgotten guards hold: the producer waits for it.
+    fn let_go(&mut self) {
+        let before = self.held.unwrap_or(self.next);
+        if self.endpoint.view.words().consumer.head.load(Ordering::Relaxed) != before {
+            self.release_before(before);
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.known = self.next;
     }
 }
 
 impl Consumer {
-    pub(crate) fn new(lease: Arc<Lease>) -> Self {
-        let view = View::new(lease, Half::Consumer);
-        let fence = view.fence(Fence::Full);
-        let pace = Pace::new(view.slot_count());
+    pub(crate) fn new(guard: Arc<SideGuard>) -> Self {
+        let endpoint = Endpoint::new(guard, Half::Consumer);
         let (least, most) = (0, u32::MAX);
-        Self {
-            view,
-            next: 0,
-            known: 0,
-            least,
-            most,
-            fence,
-            fault: None,
-            failure: None,
-            deadline: None,
-            rhythm: Rhythm::default(),
-            pace,
-        }
+        Self { endpoint, next: 0, known: 0, least, most, held: None, spare: VecDeque::new() }
     }
 
-    /// Borrows the oldest message without waiting.
-    ///
-    /// # Errors
-    ///
-    /// [`RecvError::Empty`] if there is none. When all that was sent is received and the peer is gone:
-    /// [`RecvError::Closed`] if it closed in order, [`RecvError::PeerDead`] if it died (found out within
-    /// 100 ms by a caller that keeps trying), [`RecvError::Superseded`] if a new side A took the name.
-    /// [`RecvError::Corrupt`] if the peer put something impossible into shared memory.
-    #[inline(always)]
-    pub fn try_recv(&mut self) -> Result<ReadSlot<'_>, RecvError> {
-        let message = self.message(Patience::None)?;
-        Ok(ReadSlot::new(self, message))
+    waiting_forms! {
+        /// Borrows the oldest message. The borrow ends, and the slot is free again, when the guard drops.
+        ///
+        /// The guard borrows this half (or the whole [`Transport`](crate::Transport)) as long as it lives. To answer a
+        /// message while it is borrowed, take both halves apart first: [`halves`](crate::Transport::halves).
+        #[errors("")]
+        #[inline(always)]
+        try_recv, recv, recv_timeout() -> ReadSlot<'_>, RecvError = |half, limit| half.recv_within(limit);
+
+        /// Borrows the newest message. Older ones are released unseen.
+        #[errors("")]
+        try_recv_latest, recv_latest, recv_latest_timeout() -> ReadSlot<'_>, RecvError
+            = |half, limit| half.recv_latest_within(limit);
+
+        /// Copies the oldest message into `out`, replacing what it held, and releases it. Returns the message's
+        /// length. Allocates only while `out` is smaller than the message.
+        ///
+        /// This is the form for a peer that is not trusted: the length is read once, the bytes are copied once, and
+        /// nothing that the peer writes afterwards matters.
+        #[errors("")]
+        try_recv_copied, recv_copied, recv_copied_timeout(out: &mut Vec<u8>) -> usize, RecvError
+            = |half, limit| half.copied(limit, |half, message| half.endpoint.view.copy_out(message, out));
     }
 
-    /// Borrows the oldest message, waiting for one as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`].
-    #[inline(always)]
-    pub fn recv(&mut self) -> Result<ReadSlot<'_>, RecvError> {
-        let message = self.message(Patience::Endless)?;
-        Ok(ReadSlot::new(self, message))
-    }
-
-    /// Borrows the oldest message, waiting for one at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv), but [`RecvError::Timeout`] instead of [`RecvError::Empty`].
-    #[inline(always)]
-    pub fn recv_timeout(&mut self, wait: Duration) -> Result<ReadSlot<'_>, RecvError> {
-        let message = self.message(Patience::AtMost(wait))?;
-        Ok(ReadSlot::new(self, message))
-    }
-
-    /// Copies the oldest message into `out`, replacing what it held, and releases it; without waiting.
-    /// Returns the message's length. Allocates only while `out` is smaller than the message.
-    ///
-    /// This is the form for a peer that is not trusted: the length is read once, the bytes are copied once,
-    /// and what the peer writes afterwards does not matter.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv).
-    pub fn try_recv_copied(&mut self, out: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.copied(out, Patience::None)
-    }
-
-    /// Like [`try_recv_copied`](Self::try_recv_copied), waiting for a message as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    pub fn recv_copied(&mut self, out: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.copied(out, Patience::Endless)
-    }
-
-    /// Like [`try_recv_copied`](Self::try_recv_copied), waiting for a message at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv_timeout`](Self::recv_timeout).
-    pub fn recv_copied_timeout(&mut self, out: &mut Vec<u8>, wait: Duration) -> Result<usize, RecvError> {
-        self.copied(out, Patience::AtMost(wait))
-    }
-
-    /// Hands up to `max` messages that are there now to `each`, and releases them all at once. Returns how
-    /// many there were, 0 if none; never waits.
+    /// Hands up to `max` messages to `each`: those that are there when the call begins, and perhaps some that come
+    /// meanwhile. Releases them all at once, and returns how many there were, 0 if none. Never waits.
     ///
     /// A message counts as received when `each` is called with it, also if that panics.
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`]; and an error that is found behind
-    /// at least one message is left for the next call.
+    /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`]. An error that is found behind at least one
+    /// message is left for the next call.
     #[inline]
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> Result<usize, RecvError> {
+        self.drain_while(max, |message| {
+            each(message);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Like [`drain`](Self::drain), but ends also after the message for which `each` returns `Break`.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    #[inline]
+    pub fn drain_while(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<usize, RecvError> {
         /// Releases what was handed out, also while unwinding.
         struct Burst<'a>(&'a mut Consumer);
         impl Drop for Burst<'_> {
@@ -165,13 +147,20 @@ impl Consumer {
         }
         let mut received = 0;
         let burst = Burst(self);
+        if burst.0.known != burst.0.next {
+            // More may have come since the last look. Whatever is wrong, the next look says.
+            burst.0.find();
+        }
         while received < max && (received == 0 || burst.0.next != burst.0.known) {
-            match burst.0.message(Patience::None) {
+            match burst.0.message(WaitLimit::None) {
                 Ok(message) => {
                     // The burst releases; one message of it does not.
                     let slot = ManuallyDrop::new(ReadSlot::new(burst.0, message));
-                    each(&slot);
+                    let flow = each(&slot);
                     received += 1;
+                    if flow.is_break() {
+                        break;
+                    }
                 }
                 Err(_) if received > 0 => break,
                 Err(RecvError::Empty) => break,
@@ -181,146 +170,313 @@ impl Consumer {
         Ok(received)
     }
 
+    /// A window on the ring, which holds several messages at once.
+    ///
+    /// ```
+    /// # use capnproto_shm_transport::{Config, Transport};
+    /// # let name = format!("doc-window-{}", std::process::id());
+    /// # let mut a = Transport::create(&name, &Config::new())?;
+    /// # let mut b = Transport::open(&name, std::time::Duration::from_secs(1))?;
+    /// # for frame in [b"one", b"two", b"six"] { a.send(frame)?; }
+    /// let mut frames = b.window();
+    /// frames.wait_for(3)?;                    // three messages, in their slots
+    /// assert_eq!(&frames[2], b"six");
+    /// frames.release(1);                      // the oldest goes back to the sender
+    /// assert_eq!((frames.len(), &frames[0]), (2, &b"two"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn window(&mut self) -> Window<'_> {
+        Window::new(self)
+    }
+
+    /// A handle by which another thread ends a wait of this half.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter::new(Arc::clone(&self.endpoint.interrupt), Arc::clone(self.endpoint.view.pair()))
+    }
+
+    /// Waits until the other side has come, at most `wait`. It may have gone since.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Timeout`] if it has not come in time; [`RecvError::Interrupted`] if an [`Interrupter`] ended the
+    /// wait.
+    pub fn wait_for_peer(&mut self, wait: Duration) -> Result<(), RecvError> {
+        let deadline = WaitLimit::AtMost(wait).started().deadline();
+        let Endpoint { view, waits, interrupt, .. } = &mut self.endpoint;
+        let attached = || view.pair().peer_attached();
+        let ready = || attached() || interrupt.load(Ordering::Acquire);
+        crate::poll::wait(&view.park_site(), waits, deadline, ready, || false);
+        let attached = attached();
+        match self.endpoint.interrupted() {
+            _ if attached => Ok(()),
+            true => Err(RecvError::Interrupted),
+            false => Err(RecvError::Timeout),
+        }
+    }
+
     /// Which side of the channel this is.
     pub fn side(&self) -> Side {
-        self.view.link().side
+        self.endpoint.view.pair().side
     }
 
     /// Payload bytes of a slot.
     pub fn slot_size(&self) -> usize {
-        self.view.geometry().slot_size
+        self.endpoint.view.geometry().slot_size
     }
 
     /// Slots of this direction.
     pub fn slot_count(&self) -> usize {
-        self.view.geometry().slot_count
+        self.endpoint.view.geometry().slot_count
+    }
+
+    /// Slots that the peer has published and this half has not released.
+    pub fn used_slots(&self) -> usize {
+        let words = self.endpoint.view.words();
+        let count = self.endpoint.view.slot_count();
+        words.published(words.consumer.head.load(Ordering::Relaxed), count).unwrap_or(count) as usize
+    }
+
+    /// Slots that the peer can fill now without waiting.
+    pub fn free_slots(&self) -> usize {
+        self.slot_count() - self.used_slots()
     }
 
     /// Largest message in bytes, as a span: `slot_size * slot_count`.
     pub fn max_message_size(&self) -> usize {
-        self.view.geometry().max_message_size()
+        self.endpoint.view.geometry().max_message_size()
+    }
+
+    /// Figures of this direction, now.
+    pub fn stats(&self) -> RingStats {
+        RingStats::of(self.endpoint.view.segment())
     }
 
     /// A handle on both sides' poll modes.
     pub fn poll_control(&self) -> PollControl {
-        PollControl::new(Arc::clone(self.view.link()))
+        PollControl::new(Arc::clone(self.endpoint.view.pair()))
     }
 
-    /// Takes any message that does not fill its slot exactly for a lie.
+    /// Takes any message that does not fill its slot exactly as corrupt.
     pub(crate) fn expect_full_slots(&mut self) {
-        (self.least, self.most) = (self.view.slot_size(), self.view.slot_size());
+        (self.least, self.most) = (self.endpoint.view.slot_size(), self.endpoint.view.slot_size());
     }
 
-    pub(crate) fn lease(&self) -> &Arc<Lease> {
-        self.view.lease()
-    }
-
-    /// Waits as the poll mode says until there may be a message, the peer is gone, or `stop` is set and
-    /// the sleeper woken; `false` if it is.
-    pub(crate) fn wait_unless(&mut self, stop: &AtomicBool) -> Result<bool, RecvError> {
-        // Acquire pairs with the Release of whoever stops us.
-        while !stop.load(Ordering::Acquire) {
-            self.fence = self.view.fence(self.fence);
-            if self.glance(Some(stop)) {
-                return Ok(true);
-            }
-            match self.wait_for_messages(Patience::Endless, Some(stop)) {
-                Err(RecvError::Empty) => {}
-                result => return result.map(|()| true),
-            }
+    /// Waits as the poll mode says until there is a message to receive, or an end.
+    pub(crate) fn wait(&mut self) -> Result<(), RecvError> {
+        if self.next == self.known && !self.refill(WaitLimit::Endless) {
+            return Err(self.failure());
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn copied(&mut self, out: &mut Vec<u8>, patience: Patience) -> Result<usize, RecvError> {
-        let message = self.message(patience)?;
-        self.view.copy_out(message, out);
-        self.release();
-        Ok(message.len())
-    }
-
-    /// Like `copied`, into words.
-    #[cfg(feature = "capnp")]
-    pub(crate) fn copied_words(
-        &mut self,
-        out: &mut Vec<u64>,
-        patience: Patience,
-    ) -> Result<usize, RecvError> {
-        let message = self.message(patience)?;
-        self.view.copy_words_out(message, out);
-        self.release();
-        Ok(message.len())
-    }
-
-    /// Steps over the oldest message: its first sequence, and its length, read once and checked.
     #[inline(always)]
-    pub(super) fn message(&mut self, patience: Patience) -> Result<Message, RecvError> {
-        if matches!(patience, Patience::AtMost(_)) {
-            self.deadline = None;
+    pub(crate) fn recv_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
+        let message = self.message(limit)?;
+        Ok(ReadSlot::new(self, message))
+    }
+
+    /// The newest message. Those before it are released.
+    pub(crate) fn recv_latest_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
+        let mut newest = self.message(limit)?;
+        // At most a ring of them: until this is over, none is released.
+        self.hold(newest.sequence(), |half| {
+            while let Ok(message) = half.message(WaitLimit::None) {
+                newest = message;
+            }
+        });
+        self.release_before(newest.sequence());
+        Ok(ReadSlot::new(self, newest))
+    }
+
+    /// Copies a message of exactly `out.len()` bytes.
+    pub(crate) fn copied_into(&mut self, out: &mut [u8], limit: WaitLimit) -> Result<usize, RecvError> {
+        self.copied(limit, |half, message| half.endpoint.view.copy_into(message, out))
+    }
+
+    /// Copies a message in whole words.
+    #[cfg(feature = "capnp")]
+    pub(crate) fn copied_words(&mut self, out: &mut Vec<u64>, limit: WaitLimit) -> Result<usize, RecvError> {
+        self.copied(limit, |half, message| half.endpoint.view.copy_words_out(message, out))
+    }
+
+    /// Whether an [`Interrupter`] has asked, told once.
+    pub(crate) fn take_interruption(&mut self) -> bool {
+        self.endpoint.interrupted()
+    }
+
+    fn copied(&mut self, limit: WaitLimit, copy: impl FnOnce(&Self, &Message)) -> Result<usize, RecvError> {
+        let message = self.message(limit)?;
+        copy(self, &message);
+        self.release();
+        Ok(message.len())
+    }
+
+    /// Does `work`, in which nothing from `first` on is released.
+    pub(super) fn hold<T>(&mut self, first: u64, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.held = Some(first);
+        let done = work(self);
+        self.held = None;
+        done
+    }
+
+    /// The first sequence that is not received yet.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// Steps over the oldest message: its length is read once and checked.
+    #[inline(always)]
+    pub(super) fn message(&mut self, limit: WaitLimit) -> Result<Message, RecvError> {
+        if matches!(limit, WaitLimit::AtMost(_)) {
+            self.endpoint.deadline = None;
         }
-        if self.next == self.known && !self.refill(patience) {
+        if self.next == self.known && !self.refill(limit) {
             return Err(self.failure());
         }
         let sequence = self.next;
-        let len = self.view.length(sequence).load(Ordering::Relaxed);
+        let length = self.endpoint.view.length(sequence).load(Ordering::Relaxed);
         step("recv");
-        if len.wrapping_sub(self.least) <= self.view.slot_size().wrapping_sub(self.least) {
+        if let Some(message) = self.endpoint.view.single(sequence, length, self.least) {
             self.next = self.next.wrapping_add(1);
-            return Ok(Message { sequence, len: len as usize });
+            return Ok(message);
         }
-        self.long_message(len, patience)
+        self.long_message(length, limit)
     }
 
-    /// A span, a skip and what follows it, or a lie.
+    /// A span, a skip and what follows it, or a corrupt length.
     #[cold]
     #[inline(never)]
-    fn long_message(&mut self, mut len: u32, patience: Patience) -> Result<Message, RecvError> {
-        if len == SKIP {
-            // Nothing is skipped at the start of a lap, so there is one skip at most.
-            let to_end = self.view.to_end(self.next);
-            let allowed = self.known.wrapping_sub(self.next).min(self.view.slot_count() - 1);
-            within("slots skipped", to_end, allowed).map_err(|lie| self.poison(lie))?;
-            step("recv: skip");
-            self.next = self.next.wrapping_add(to_end);
-            self.release();
-            if self.next == self.known {
-                // The call has waited already, perhaps; its time is not to be counted twice.
-                let patience = match (patience, self.deadline) {
-                    (Patience::AtMost(_), Some(deadline)) => Patience::Until(deadline),
-                    (patience, _) => patience,
-                };
-                self.wait_for_messages(patience, None)?;
+    fn long_message(&mut self, length: u32, limit: WaitLimit) -> Result<Message, RecvError> {
+        let message = match self.extent(length)? {
+            Some(message) => message,
+            None => {
+                step("recv: skip");
+                self.release_before(self.held.unwrap_or(self.next));
+                if self.next == self.known {
+                    // The call has waited already, perhaps; its time is not to be counted twice.
+                    let limit = match (limit, self.endpoint.deadline) {
+                        (WaitLimit::AtMost(_), Some(deadline)) => WaitLimit::Until(deadline),
+                        (limit, _) => limit,
+                    };
+                    wait_for(self, 1, limit)?;
+                }
+                let length = self.endpoint.view.length(self.next).load(Ordering::Relaxed);
+                // Nothing is skipped at the start of a lap.
+                self.extent(length)?.ok_or_else(|| self.corrupt("slots skipped", length, 0))?
             }
-            len = self.view.length(self.next).load(Ordering::Relaxed);
+        };
+        match u32::try_from(message.len()) {
+            Ok(len) if len < self.least => Err(self.corrupt("message length", len, self.least)),
+            Ok(len) if len > self.most => Err(self.corrupt("message length", len, self.most)),
+            _ => Ok(message),
         }
-        let allowed = self.known.wrapping_sub(self.next).min(self.view.to_end(self.next));
-        let bytes = allowed.saturating_mul(self.view.stride() as u64).min(self.most.into());
-        if len < self.least {
-            return Err(self.poison(Lie {
-                word: "message length",
-                found: len.into(),
-                allowed: self.least.into(),
-            }));
-        }
-        let len = within("message length", len.into(), bytes).map_err(|lie| self.poison(lie))? as usize;
-        let sequence = self.next;
-        self.next = self.next.wrapping_add(self.view.geometry().slots_for(len) as u64);
-        Ok(Message { sequence, len })
     }
 
-    /// Gives back everything before `next`.
+    /// Steps over a message, or over what is skipped: then `None`.
+    fn extent(&mut self, length: u32) -> Result<Option<Message>, RecvError> {
+        let published = self.known.wrapping_sub(self.next);
+        let extent = self.endpoint.view.long(self.next, length, published);
+        let (message, slots) = extent.map_err(|corruption| poison(self, corruption))?;
+        self.next = self.next.wrapping_add(slots);
+        Ok(message)
+    }
+
+    fn corrupt(&mut self, word: &'static str, found: u32, allowed: u32) -> RecvError {
+        poison(self, Corruption { word, found: found.into(), allowed: allowed.into() }).into()
+    }
+
+    /// After a look that found so many slots.
+    #[inline(always)]
+    fn looked(&mut self, published: u64) {
+        self.known = self.next.wrapping_add(published);
+        self.endpoint.interval.looked(published, &mut self.endpoint.waits);
+    }
+
+    /// Finds new messages, waiting as long as `limit` allows; if there are none, `failure` says why. A small result,
+    /// because an answer that is on its way is waited for here.
+    #[inline(never)]
+    fn refill(&mut self, limit: WaitLimit) -> bool {
+        self.endpoint.interval.pause();
+        if self.find() {
+            return true;
+        }
+        self.endpoint.choose_fence();
+        if !matches!(limit, WaitLimit::None) && self.glance() {
+            return true;
+        }
+        self.find_in_time(limit)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_in_time(&mut self, limit: WaitLimit) -> bool {
+        self.endpoint.failure = wait_for(self, 1, limit).err();
+        self.endpoint.failure.is_none()
+    }
+
+    #[cold]
+    fn failure(&mut self) -> RecvError {
+        self.endpoint.failure.take().unwrap_or(Stop::NotNow).into()
+    }
+
+    /// Looks, and leaves whatever is wrong for the next look.
+    #[inline(always)]
+    fn find(&mut self) -> bool {
+        let found = self.endpoint.corruption.is_none() && matches!(self.look(1), Ok(true));
+        if found {
+            self.endpoint.waits.reset();
+        }
+        found
+    }
+
+    /// Looks a number of times in a row, for an answer that is on its way; not if this side polls at intervals, nor
+    /// where that was in vain. As little as can be, and whatever is wrong is left for the next look.
+    #[inline(always)]
+    fn glance(&mut self) -> bool {
+        let mode = self.endpoint.view.mode().load(Ordering::Relaxed);
+        if matches!(PollMode::decode(mode), PollMode::Interval(_)) || self.endpoint.waits.spinning_is_vain() {
+            return false;
+        }
+        let (words, next, mut looks) = (self.endpoint.view.words(), self.next, 0);
+        let tail = loop {
+            // Pairs with the Release in `publish`.
+            let tail = words.producer.tail.load(Ordering::Acquire);
+            if tail != next || looks == WAIT || !words.producer_status.is_open() {
+                break tail;
+            }
+            spin_loop();
+            looks += 1;
+        };
+        self.endpoint.interval.waited(looks);
+        let published = tail.wrapping_sub(next);
+        let found = self.endpoint.corruption.is_none()
+            && published > 0
+            && published <= self.endpoint.view.slot_count();
+        if found {
+            self.endpoint.waits.reset();
+            self.looked(published);
+        }
+        found
+    }
+
+    /// Gives everything back that was received.
     #[inline(always)]
     pub(super) fn release(&mut self) {
-        self.view.words().release(self.next, self.fence);
+        self.release_before(self.next);
+    }
+
+    #[inline(always)]
+    pub(super) fn release_before(&mut self, sequence: u64) {
+        self.endpoint.view.words().release::<Host>(sequence, self.endpoint.fence);
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let words = self.view.words();
+        let words = self.endpoint.view.words();
         step("close: receiving end");
-        words.consumer_notice.finish(End::Closed);
+        words.consumer_status.finish(End::Closed);
         step("close: receiving end said");
-        words.producer_notice.wake(Fence::Full);
+        words.producer_status.wake::<Host>(Fence::Full, None);
     }
 }

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::batch::Batch;
-use super::pace::Pace;
+use super::endpoint::Endpoint;
 use super::slot::{Commit, WriteSlot};
-use super::tally::Tally;
-use super::view::{Half, LINE, View};
-use super::{Patience, SKIP};
+use super::stats::RingStats;
+use super::totals::Counted;
+use super::view::{Half, LINE, Room};
+use super::wait_limit::{WaitLimit, waiting_forms};
+use super::waiting::{Stop, Waits, wait_for};
 use crate::crash::step;
-use crate::error::{Lie, SendError};
-use crate::poll::{Fence, PollControl, Rhythm};
-use crate::segment::{End, Lease, Side};
+use crate::error::{Corruption, SendError};
+use crate::poll::PollControl;
+use crate::protocol::{End, Fence, SKIP, Side, Words, add};
+use crate::segment::SideGuard;
+use crate::system::Host;
 
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
@@ -26,137 +29,88 @@ pub(super) const COUNTED: u64 = 256;
 /// [`RecvError::Closed`](crate::RecvError::Closed).
 #[derive(Debug)]
 pub struct Producer {
-    pub(super) view: View,
+    pub(super) endpoint: Endpoint,
     /// Next sequence to reserve. What lies between the published tail and this was gathered by a batch.
-    pub(super) tail: u64,
+    tail: u64,
     /// First sequence that is not known to be free.
-    pub(super) free: u64,
+    free: u64,
     /// Where to count what was sent, at the latest where it is not known to be free.
-    pub(super) limit: u64,
-    pub(super) tally: Tally,
+    limit: u64,
+    counted: Counted,
     ahead: u64,
-    pub(super) fence: Fence,
-    pub(super) fault: Option<Lie>,
-    pub(super) rhythm: Rhythm,
-    pub(super) pace: Pace,
 }
 
-impl Producer {
-    pub(crate) fn new(lease: Arc<Lease>) -> Self {
-        let view = View::new(lease, Half::Producer);
-        let fence = view.fence(Fence::Full);
-        let pace = Pace::new(view.slot_count());
-        let free = view.slot_count();
-        // Smaller slots share a line, and come with their neighbours.
-        let ahead = if view.stride() < LINE { u64::MAX } else { AHEAD };
-        Self {
-            view,
-            tail: 0,
-            free,
-            limit: free.min(COUNTED),
-            tally: Tally::default(),
-            ahead,
-            fence,
-            fault: None,
-            rhythm: Rhythm::default(),
-            pace,
+impl Waits for Producer {
+    const RECEIVES: bool = false;
+
+    fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    fn look(&mut self, need: u64) -> Result<bool, Corruption> {
+        let count = self.endpoint.view.slot_count();
+        let taken = self.endpoint.view.words().taken(self.tail, count)?;
+        let (free, found) = (self.tail + (count - taken), count - taken >= need);
+        let new = if found { free.saturating_sub(self.free).max(1) } else { 0 };
+        self.endpoint.interval.looked(new, &mut self.endpoint.waits);
+        if self.endpoint.interval.just_dry() {
+            add(&self.endpoint.view.words().producer_counters.full_waits, 1);
+        }
+        self.free = free;
+        // No slot is used again before its length is added up: that takes a look, and this is where one is.
+        self.count();
+        Ok(found)
+    }
+
+    fn ready(words: &Words, next: u64, slots: u64, need: u64) -> bool {
+        words.taken(next, slots).map_or(true, |taken| slots - taken >= need)
+    }
+
+    fn next(&self) -> u64 {
+        self.tail
+    }
+
+    /// Publishes what a forgotten batch gathered: the consumer waits for it.
+    fn let_go(&mut self) {
+        if self.published() != self.tail {
+            self.publish();
         }
     }
 
-    /// Reserves the next slot without waiting.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Full`] if every slot is taken. [`SendError::Closed`], [`SendError::PeerDead`] or
-    /// [`SendError::Superseded`] once the peer is known to be gone: a death is found out at the latest
-    /// when the ring is full, or when this side's receiving half learns of it. [`SendError::Corrupt`] if
-    /// the peer put something impossible into shared memory.
-    #[inline(always)]
-    pub fn try_reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        self.reserve_within(Patience::None)
+    fn give_up(&mut self) {
+        (self.free, self.limit) = (self.tail, self.tail);
+    }
+}
+
+impl Producer {
+    pub(crate) fn new(guard: Arc<SideGuard>) -> Self {
+        let endpoint = Endpoint::new(guard, Half::Producer);
+        let free = endpoint.view.slot_count();
+        // Smaller slots share a line, and come with their neighbours.
+        let ahead = if endpoint.view.stride() < LINE { u64::MAX } else { AHEAD };
+        Self { endpoint, tail: 0, free, limit: free.min(COUNTED), counted: Counted::default(), ahead }
     }
 
-    /// Reserves the next slot, waiting as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_reserve`](Self::try_reserve), but never [`SendError::Full`].
-    #[inline(always)]
-    pub fn reserve(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        self.reserve_within(Patience::Endless)
-    }
+    waiting_forms! {
+        /// Reserves the next slot.
+        #[errors("")]
+        #[inline(always)]
+        try_reserve, reserve, reserve_timeout() -> WriteSlot<'_>, SendError
+            = |half, limit| half.reserve_within(limit);
 
-    /// Reserves the next slot, waiting at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_reserve`](Self::try_reserve), but [`SendError::Timeout`] instead of [`SendError::Full`].
-    #[inline(always)]
-    pub fn reserve_timeout(&mut self, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
-        self.reserve_within(Patience::AtMost(wait))
-    }
+        /// Reserves adjacent slots for one message of up to `bytes` bytes.
+        ///
+        /// A span never wraps: what is left of the lap is skipped. So a span of more than half the ring may find no
+        /// room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
+        #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
+        try_reserve_span, reserve_span, reserve_span_timeout(bytes: usize) -> WriteSlot<'_>, SendError
+            = |half, limit| half.reserve_span_within(bytes, limit);
 
-    /// Reserves adjacent slots for one message of up to `bytes` bytes, without waiting.
-    ///
-    /// A span never wraps: what is left of the lap is skipped. A span of more than half the ring may thus find
-    /// no room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size), else as
-    /// [`try_reserve`](Self::try_reserve).
-    pub fn try_reserve_span(&mut self, bytes: usize) -> Result<WriteSlot<'_>, SendError> {
-        self.reserve_span_within(bytes, Patience::None)
-    }
-
-    /// Reserves adjacent slots for one message of up to `bytes` bytes, waiting as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_reserve_span`](Self::try_reserve_span), but never [`SendError::Full`].
-    pub fn reserve_span(&mut self, bytes: usize) -> Result<WriteSlot<'_>, SendError> {
-        self.reserve_span_within(bytes, Patience::Endless)
-    }
-
-    /// Reserves adjacent slots for one message of up to `bytes` bytes, waiting at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_reserve_span`](Self::try_reserve_span), but [`SendError::Timeout`] instead of
-    /// [`SendError::Full`].
-    pub fn reserve_span_timeout(&mut self, bytes: usize, wait: Duration) -> Result<WriteSlot<'_>, SendError> {
-        self.reserve_span_within(bytes, Patience::AtMost(wait))
-    }
-
-    /// Copies one message into the next slot, without waiting.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes, else as
-    /// [`try_reserve`](Self::try_reserve).
-    #[inline(always)]
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_patiently(message, Patience::None)
-    }
-
-    /// Copies one message into the next slot, waiting for one as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Self::try_send), but never [`SendError::Full`].
-    #[inline(always)]
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_patiently(message, Patience::Endless)
-    }
-
-    /// Copies one message into the next slot, waiting for one at most `wait`.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Self::try_send), but [`SendError::Timeout`] instead of [`SendError::Full`].
-    #[inline(always)]
-    pub fn send_timeout(&mut self, message: &[u8], wait: Duration) -> Result<(), SendError> {
-        self.send_patiently(message, Patience::AtMost(wait))
+        /// Copies one message into the next slot and publishes it.
+        #[errors("[`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes.")]
+        #[inline(always)]
+        try_send, send, send_timeout(message: &[u8]) -> (), SendError
+            = |half, limit| half.send_within(message, limit);
     }
 
     /// Begins to gather messages that become visible together.
@@ -177,52 +131,94 @@ impl Producer {
 
     /// Which side of the channel this is.
     pub fn side(&self) -> Side {
-        self.view.link().side
+        self.endpoint.view.pair().side
     }
 
     /// Payload bytes of a slot.
     pub fn slot_size(&self) -> usize {
-        self.view.geometry().slot_size
+        self.endpoint.view.geometry().slot_size
     }
 
     /// Slots of this direction.
     pub fn slot_count(&self) -> usize {
-        self.view.geometry().slot_count
+        self.endpoint.view.geometry().slot_count
+    }
+
+    /// Slots that the peer has not released yet, those of an unpublished batch included.
+    pub fn used_slots(&self) -> usize {
+        let count = self.endpoint.view.slot_count();
+        self.endpoint.view.words().taken(self.tail, count).unwrap_or(count) as usize
+    }
+
+    /// Slots that can be reserved now without waiting.
+    pub fn free_slots(&self) -> usize {
+        self.slot_count() - self.used_slots()
     }
 
     /// Largest message in bytes, as a span: `slot_size * slot_count`.
     pub fn max_message_size(&self) -> usize {
-        self.view.geometry().max_message_size()
+        self.endpoint.view.geometry().max_message_size()
+    }
+
+    /// Figures of this direction, now.
+    pub fn stats(&self) -> RingStats {
+        RingStats::of(self.endpoint.view.segment())
     }
 
     /// A handle on both sides' poll modes.
     pub fn poll_control(&self) -> PollControl {
-        PollControl::new(Arc::clone(self.view.link()))
+        PollControl::new(Arc::clone(self.endpoint.view.pair()))
     }
 
-    pub(crate) fn lease(&self) -> &Arc<Lease> {
-        self.view.lease()
+    /// Closes this direction in order once the peer has released everything that was sent, waiting for that at most
+    /// `wait`. Later calls return [`SendError::Closed`]. On failure nothing is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Timeout`] if the peer did not receive everything in time, [`SendError::NoPeer`] if moreover nobody
+    /// has attached yet. [`Closed`](SendError::Closed), [`PeerDead`](SendError::PeerDead),
+    /// [`Superseded`](SendError::Superseded) and [`Corrupt`](SendError::Corrupt) as for [`reserve`](Self::reserve):
+    /// then something may not have been received.
+    pub fn finish(&mut self, wait: std::time::Duration) -> Result<(), SendError> {
+        let slots = self.endpoint.view.slot_count();
+        let empty = |half: &Self| half.endpoint.view.words().taken(half.tail, slots) == Ok(0);
+        self.let_go();
+        // A peer that received everything and closed then has done what was asked.
+        if !empty(self) {
+            wait_for(self, slots, WaitLimit::AtMost(wait)).or_else(|stop| match stop {
+                Stop::Closed if !self.endpoint.finished && empty(self) => Ok(()),
+                stop => Err(stop),
+            })?;
+        }
+        self.endpoint.finished = true;
+        self.give_up();
+        self.close();
+        Ok(())
+    }
+
+    pub(crate) fn guard(&self) -> &Arc<SideGuard> {
+        self.endpoint.view.guard()
     }
 
     #[inline(always)]
-    pub(crate) fn reserve_within(&mut self, patience: Patience) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(patience)?;
+    pub(crate) fn reserve_within(&mut self, limit: WaitLimit) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(limit)?;
         Ok(WriteSlot::new(self, room, Commit::Now))
     }
 
     pub(crate) fn reserve_span_within(
         &mut self,
         bytes: usize,
-        patience: Patience,
+        limit: WaitLimit,
     ) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room_for_span(bytes, patience)?;
+        let room = self.room_for_span(bytes, limit)?;
         Ok(WriteSlot::new(self, room, Commit::Span))
     }
 
     #[inline(always)]
-    fn send_patiently(&mut self, message: &[u8], patience: Patience) -> Result<(), SendError> {
+    pub(crate) fn send_within(&mut self, message: &[u8], limit: WaitLimit) -> Result<(), SendError> {
         self.fits_slot(message.len())?;
-        let mut slot = self.reserve_within(patience)?;
+        let mut slot = self.reserve_within(limit)?;
         slot[..message.len()].copy_from_slice(message);
         slot.commit(message.len());
         Ok(())
@@ -230,13 +226,13 @@ impl Producer {
 
     #[inline(always)]
     pub(super) fn fits_slot(&self, needed: usize) -> Result<(), SendError> {
-        let capacity = self.view.geometry().slot_size;
+        let capacity = self.endpoint.view.geometry().slot_size;
         if needed <= capacity { Ok(()) } else { Err(SendError::TooLarge { needed, capacity }) }
     }
 
     #[inline(always)]
     pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(Patience::None)?;
+        let room = self.room(WaitLimit::Gathering)?;
         Ok(WriteSlot::new(self, room, Commit::Gathered))
     }
 
@@ -245,18 +241,114 @@ impl Producer {
         self.tail
     }
 
+    /// One free slot.
+    #[inline(always)]
+    fn room(&mut self, limit: WaitLimit) -> Result<Room, SendError> {
+        if self.tail == self.limit || !self.endpoint.view.words().consumer_status.is_open() {
+            // Known where this is inlined, so that nothing is stored for the cold call beforehand.
+            match limit {
+                WaitLimit::None => self.one_now()?,
+                WaitLimit::Gathering => self.one_gathered()?,
+                WaitLimit::Endless => self.one_in_the_end()?,
+                timed if !self.still_free() => self.make_room(1, timed)?,
+                _ => {}
+            }
+        }
+        step("reserve");
+        Ok(self.endpoint.view.slot_room(self.tail))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn one_now(&mut self) -> Result<(), SendError> {
+        if self.still_free() { Ok(()) } else { self.make_room(1, WaitLimit::None) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn one_gathered(&mut self) -> Result<(), SendError> {
+        if self.still_free() { Ok(()) } else { self.make_room(1, WaitLimit::Gathering) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn one_in_the_end(&mut self) -> Result<(), SendError> {
+        if self.still_free() { Ok(()) } else { self.make_room(1, WaitLimit::Endless) }
+    }
+
+    /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the message
+    /// where both fit the ring, else beforehand.
+    fn room_for_span(&mut self, bytes: usize, limit: WaitLimit) -> Result<Room, SendError> {
+        let capacity = self.max_message_size();
+        let too_large = SendError::TooLarge { needed: bytes, capacity };
+        if bytes > capacity {
+            return Err(too_large);
+        }
+        let slots = self.endpoint.view.geometry().slots_for(bytes) as u64;
+        let to_end = self.endpoint.view.slots_to_lap_end(self.tail);
+        let mut start = self.tail;
+        if slots <= to_end {
+            self.make_room(slots, limit)?;
+        } else if to_end + slots <= self.endpoint.view.slot_count() {
+            self.make_room(to_end + slots, limit)?;
+            start += to_end;
+        } else {
+            let limit = limit.started();
+            self.make_room(to_end, limit)?;
+            self.skip(to_end);
+            self.publish();
+            self.make_room(slots, limit)?;
+            step("span: skipped beforehand");
+            start = self.tail;
+        }
+        self.endpoint.view.span_room(start, bytes).ok_or(too_large)
+    }
+
+    /// Waits until `slots` slots are free.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, slots: u64, limit: WaitLimit) -> Result<(), SendError> {
+        if self.free - self.tail < slots {
+            self.endpoint.interval.pause();
+        }
+        Ok(wait_for(self, slots, limit)?)
+    }
+
+    fn published(&self) -> u64 {
+        self.endpoint.view.words().producer.tail.load(Ordering::Relaxed)
+    }
+
+    /// Adds up what was published, and says how far to go before the next time.
+    fn count(&mut self) {
+        let published = self.published();
+        let view = &self.endpoint.view;
+        self.counted.advance(published, view.lengths(), view.geometry(), u64::MAX);
+        self.counted.publish(view.words());
+        self.limit = self.free.min(self.tail + COUNTED);
+    }
+
+    /// Whether a slot is known to be free, and the peer not known to be gone.
+    #[inline]
+    fn still_free(&mut self) -> bool {
+        if self.tail == self.free || !self.endpoint.view.words().consumer_status.is_open() {
+            return false;
+        }
+        self.count();
+        true
+    }
+
     /// Marks the rest of the lap as empty.
-    pub(super) fn skip(&mut self, slots: u64) {
+    fn skip(&mut self, slots: u64) {
         step("span: skip");
         self.set_length(self.tail, SKIP);
         self.tail += slots;
         self.limit = self.limit.max(self.tail);
     }
 
-    /// Writes a length unless it stands there already: see the module's note.
+    /// Writes a length unless it stands there already: a stream of equal lengths leaves the array alone.
     #[inline(always)]
     fn set_length(&self, sequence: u64, length: u32) {
-        let word = self.view.length(sequence);
+        let word = self.endpoint.view.length(sequence);
         if word.load(Ordering::Relaxed) != length {
             word.store(length, Ordering::Relaxed);
         }
@@ -275,7 +367,7 @@ impl Producer {
         if skipped > 0 {
             self.skip(skipped);
         }
-        self.take(len, self.view.geometry().slots_for(len) as u64);
+        self.take(len, self.endpoint.view.geometry().slots_for(len) as u64);
         self.limit = self.limit.max(self.tail);
         self.publish();
     }
@@ -288,28 +380,32 @@ impl Producer {
         self.tail += slots;
     }
 
-    /// Begins to bring a slot here that is written soon, by a message like the last. Its lines are the
-    /// consumer's since the last lap, and stores that wait for them hold up the next publication.
+    /// Begins to bring a slot here that is written soon, by a message like the last. Its lines are the consumer's
+    /// since the last lap, and stores that wait for them hold up the next publication.
     #[inline(always)]
     pub(super) fn fetch_ahead(&self, len: usize) {
         if self.free - self.tail > self.ahead {
-            self.view.fetch(self.tail + self.ahead, len);
+            self.endpoint.view.fetch(self.tail + self.ahead, len);
         }
     }
 
     /// Makes everything committed visible.
     #[inline(always)]
     pub(super) fn publish(&mut self) {
-        self.view.words().publish(self.tail, self.fence);
+        self.endpoint.view.words().publish::<Host>(self.tail, self.endpoint.fence);
+    }
+
+    fn close(&self) {
+        let words = self.endpoint.view.words();
+        step("close: sending end");
+        words.producer_status.finish(End::Closed);
+        step("close: sending end said");
+        words.consumer_status.wake::<Host>(Fence::Full, None);
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        let words = self.view.words();
-        step("close: sending end");
-        words.producer_notice.finish(End::Closed);
-        step("close: sending end said");
-        words.consumer_notice.wake(Fence::Full);
+        self.close();
     }
 }

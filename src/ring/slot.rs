@@ -7,11 +7,11 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
 
-use super::consumer::{Consumer, Message};
+use super::consumer::Consumer;
 use super::producer::Producer;
-use super::room::Room;
+use super::view::{Message, Room};
 
-/// What becomes of a committed message.
+/// How a committed message becomes visible.
 #[derive(Clone, Copy)]
 pub(super) enum Commit {
     /// It is published: one slot, the producer's next.
@@ -43,7 +43,7 @@ unsafe impl Send for WriteSlot<'_> {}
 impl<'a> WriteSlot<'a> {
     #[inline(always)]
     pub(super) fn new(producer: &'a mut Producer, room: Room, commit: Commit) -> Self {
-        let bytes = producer.view.slot(room.start());
+        let bytes = producer.endpoint.view.room_start(&room);
         Self { producer, start: room.start(), bytes, capacity: room.capacity(), commit }
     }
 
@@ -124,8 +124,8 @@ unsafe impl Sync for ReadSlot<'_> {}
 impl<'a> ReadSlot<'a> {
     #[inline(always)]
     pub(super) fn new(consumer: &'a mut Consumer, message: Message) -> Self {
-        let bytes = consumer.view.slot(message.sequence());
-        consumer.view.fetch_rest(message);
+        let bytes = consumer.endpoint.view.message_start(&message);
+        consumer.endpoint.view.fetch_rest(&message);
         Self { consumer, bytes, len: message.len() }
     }
 }

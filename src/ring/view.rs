@@ -1,16 +1,19 @@
-//! One half's view of its segment: the addresses that the hot path needs, each access within the mapping.
+//! One half's view of its segment: the addresses that the hot path needs. Every access to slots goes through here, and
+//! stays within the mapping.
 
 #![allow(unsafe_code)]
 
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::consumer::Message;
-use crate::config::Geometry;
-use crate::poll::{Fence, Place, has_barrier};
-use crate::segment::{Lease, Link, Words};
+use crate::error::Corruption;
+use crate::poll::ParkSite;
+use crate::protocol::{EndpointStatus, Extent, Geometry, Words, extent};
+use crate::segment::{Segment, SegmentPair, SideGuard};
+use crate::system::prefetch;
 
 /// A cache line.
 pub(super) const LINE: usize = 64;
@@ -24,6 +27,45 @@ pub(super) enum Half {
     Consumer,
 }
 
+/// Bytes of a message that lie within the mapping: proof that [`View::single`] or [`View::long`] has checked them.
+#[derive(Debug)]
+pub(super) struct Message {
+    sequence: u64,
+    len: usize,
+}
+
+impl Message {
+    #[inline(always)]
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// Bytes from a slot on that lie within the mapping: proof that [`View::slot_room`] or [`View::span_room`] has checked
+/// them.
+#[derive(Debug)]
+pub(super) struct Room {
+    start: u64,
+    capacity: usize,
+}
+
+impl Room {
+    #[inline(always)]
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    #[inline(always)]
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct View {
     words: NonNull<Words>,
@@ -34,20 +76,20 @@ pub(super) struct View {
     slot_size: u32,
     half: Half,
     geometry: Geometry,
-    lease: Arc<Lease>,
+    guard: Arc<SideGuard>,
 }
 
-// SAFETY: the pointers lead into mappings that `lease` keeps alive and that no thread owns; everything in
-// them that two threads may touch at once is an atomic, and slots are handed out by the ring's protocol.
+// SAFETY: the pointers lead into mappings that `guard` keeps alive and that no thread owns; everything in them that
+// two threads may touch at once is an atomic, and slots are handed out by the ring's protocol.
 unsafe impl Send for View {}
 // SAFETY: as above; `&View` gives out only `&Words`, atomics, and raw slot pointers that take unsafe to use.
 unsafe impl Sync for View {}
 
 impl View {
-    pub(super) fn new(lease: Arc<Lease>, half: Half) -> Self {
+    pub(super) fn new(guard: Arc<SideGuard>, half: Half) -> Self {
         let segment = match half {
-            Half::Producer => &lease.link.tx,
-            Half::Consumer => &lease.link.rx,
+            Half::Producer => &guard.pair.tx,
+            Half::Consumer => &guard.pair.rx,
         };
         let geometry = segment.geometry;
         Self {
@@ -59,70 +101,128 @@ impl View {
             slot_size: geometry.slot_size as u32,
             half,
             geometry,
-            lease,
+            guard,
         }
     }
 
     #[inline(always)]
     pub(super) fn words(&self) -> &Words {
-        // SAFETY: taken from `Segment::words` of a segment that `lease` keeps mapped at this address.
+        // SAFETY: taken from `Segment::words` of a segment that `guard` keeps mapped at this address.
         unsafe { self.words.as_ref() }
+    }
+
+    /// What the other end of this ring says of itself.
+    #[inline(always)]
+    pub(super) fn peer_status(&self) -> &EndpointStatus {
+        match self.half {
+            Half::Producer => &self.words().consumer_status,
+            Half::Consumer => &self.words().producer_status,
+        }
     }
 
     #[inline(always)]
     pub(super) fn length(&self, sequence: u64) -> &AtomicU32 {
         // SAFETY: taken from `Segment::lengths`, which has `mask + 1` words; the index is masked.
         let word = unsafe { self.lengths.add(self.index(sequence)) };
-        // SAFETY: within the same slice, mapped as long as `lease` lives.
+        // SAFETY: within the same slice, mapped as long as `guard` lives.
         unsafe { word.as_ref() }
     }
 
     /// Every length word.
     pub(super) fn lengths(&self) -> &[AtomicU32] {
-        let link = &self.lease.link;
-        match self.half {
-            Half::Producer => link.tx.lengths(),
-            Half::Consumer => link.rx.lengths(),
-        }
+        self.segment().lengths()
     }
 
     /// The first byte of a slot.
     #[inline(always)]
-    pub(super) fn slot(&self, sequence: u64) -> NonNull<u8> {
+    fn slot(&self, sequence: u64) -> NonNull<u8> {
         // SAFETY: taken from `Segment::slots`, which has `mask + 1` slots of `stride` bytes.
         unsafe { self.slots.add(self.index(sequence) * self.stride) }
     }
 
-    /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most sixteen: what
-    /// follows, the processor sees coming.
+    #[inline(always)]
+    fn index(&self, sequence: u64) -> usize {
+        (sequence & self.mask) as usize
+    }
+
+    /// A message of up to a slot: **the bounds check of the hot path.** Every sequence has its slot in the mapping, and
+    /// `slot_size <= stride`. `least` is the shortest length that is possible.
+    #[inline(always)]
+    pub(super) fn single(&self, sequence: u64, length: u32, least: u32) -> Option<Message> {
+        let fits = length.wrapping_sub(least) <= self.slot_size.wrapping_sub(least);
+        fits.then_some(Message { sequence, len: length as usize })
+    }
+
+    /// A message of any length, see [`extent`], and how many slots it takes; or how many slots are skipped.
+    pub(super) fn long(
+        &self,
+        sequence: u64,
+        length: u32,
+        published: u64,
+    ) -> Result<(Option<Message>, u64), Corruption> {
+        Ok(match extent(&self.geometry, sequence, length, published)? {
+            Extent::Message { bytes, slots } => (Some(Message { sequence, len: bytes }), slots),
+            Extent::Skip { slots } => (None, slots),
+        })
+    }
+
+    /// One slot. Every sequence has its slot in the mapping.
+    #[inline(always)]
+    pub(super) fn slot_room(&self, start: u64) -> Room {
+        Room { start, capacity: self.geometry.slot_size }
+    }
+
+    /// Adjacent slots for `bytes` bytes, if they lie within the lap.
+    pub(super) fn span_room(&self, start: u64, bytes: usize) -> Option<Room> {
+        let fits = self.geometry.slots_for(bytes) as u64 <= self.geometry.slots_to_lap_end(start);
+        fits.then_some(Room { start, capacity: bytes })
+    }
+
+    /// Where a message lies.
+    #[inline(always)]
+    pub(super) fn message_start(&self, message: &Message) -> NonNull<u8> {
+        self.slot(message.sequence)
+    }
+
+    /// A message where it lies, for as long as the caller borrows it.
+    ///
+    /// The peer is trusted not to write a committed slot before it is released.
+    pub(super) fn message_bytes<'a>(&'a self, message: &'a Message) -> &'a [u8] {
+        // SAFETY: a `Message` was checked to lie in the mapping, which `guard` keeps alive.
+        unsafe { slice::from_raw_parts(self.slot(message.sequence).as_ptr(), message.len) }
+    }
+
+    /// Where a message is built.
+    #[inline(always)]
+    pub(super) fn room_start(&self, room: &Room) -> NonNull<u8> {
+        self.slot(room.start)
+    }
+
+    /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most sixteen: the
+    /// processor itself foresees the lines that follow.
     #[inline(always)]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
         let slot = self.slot(sequence).as_ptr();
-        fetch_line::<true>(slot);
+        prefetch::for_writing(slot);
         for line in further_lines(len) {
-            fetch_line::<true>(slot.wrapping_add(line * LINE));
+            prefetch::for_writing(slot.wrapping_add(line * LINE));
         }
     }
 
-    /// Brings the lines of a message here that follow its first, all at once: a reader that follows pointers
-    /// asks for them one after the other.
+    /// Brings the lines of a message here that follow its first, all at once: a reader that follows pointers asks for
+    /// them one after the other.
     #[inline(always)]
-    pub(super) fn fetch_rest(&self, message: Message) {
-        let slot = self.slot(message.sequence()).as_ptr();
-        for line in further_lines(message.len()) {
-            fetch_line::<false>(slot.wrapping_add(line * LINE));
+    pub(super) fn fetch_rest(&self, message: &Message) {
+        let slot = self.slot(message.sequence).as_ptr();
+        for line in further_lines(message.len) {
+            prefetch::for_reading(slot.wrapping_add(line * LINE));
         }
-    }
-
-    #[inline(always)]
-    pub(super) fn index(&self, sequence: u64) -> usize {
-        (sequence & self.mask) as usize
     }
 
     /// Slots from this sequence to the end of its lap.
     #[inline]
-    pub(super) fn to_end(&self, sequence: u64) -> u64 {
-        self.slot_count() - (sequence & self.mask)
+    pub(super) fn slots_to_lap_end(&self, sequence: u64) -> u64 {
+        self.geometry.slots_to_lap_end(sequence)
     }
 
     /// Payload bytes of a slot, as lengths are kept.
@@ -142,81 +242,96 @@ impl View {
         self.mask + 1
     }
 
+    #[inline(always)]
     pub(super) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    pub(super) fn lease(&self) -> &Arc<Lease> {
-        &self.lease
+    pub(super) fn guard(&self) -> &Arc<SideGuard> {
+        &self.guard
     }
 
-    pub(super) fn link(&self) -> &Arc<Link> {
-        &self.lease.link
+    #[inline(always)]
+    pub(super) fn pair(&self) -> &Arc<SegmentPair> {
+        &self.guard.pair
+    }
+
+    /// The segment of this half's ring.
+    pub(super) fn segment(&self) -> &Segment {
+        match self.half {
+            Half::Producer => &self.pair().tx,
+            Half::Consumer => &self.pair().rx,
+        }
+    }
+
+    /// The word of this side's poll mode in this ring.
+    #[inline(always)]
+    pub(super) fn mode(&self) -> &AtomicU64 {
+        &self.words().control.poll[self.pair().side.index()]
     }
 
     /// Where this half waits.
-    pub(super) fn place(&self) -> Place<'_> {
+    pub(super) fn park_site(&self) -> ParkSite<'_> {
         let words = self.words();
-        let mode = &words.control.poll[self.link().side.index()];
-        let (notice, counters) = match self.half {
-            Half::Producer => (&words.producer_notice, &words.producer_counters),
-            Half::Consumer => (&words.consumer_notice, &words.consumer_counters),
+        let (own, counters) = match self.half {
+            Half::Producer => (&words.producer_status, &words.producer_counters),
+            Half::Consumer => (&words.consumer_status, &words.consumer_counters),
         };
-        Place { mode, notice, parks: &counters.parks }
-    }
-
-    /// What to pass before looking whether the peer sleeps; see `poll::park`. A peer that is not there yet
-    /// has promised nothing; one that has keeps its promise.
-    #[inline]
-    pub(super) fn fence(&self, now: Fence) -> Fence {
-        match now {
-            Fence::Light => Fence::Light,
-            Fence::Full => self.first_light(),
-        }
-    }
-
-    #[cold]
-    fn first_light(&self) -> Fence {
-        let peer = self.link().side.other().index();
-        // Acquire is not needed: the promise is about what the peer does from then on, at each sleep.
-        let promised = self.words().control.barrier[peer].load(Ordering::Relaxed) == 1;
-        if promised && has_barrier() { Fence::Light } else { Fence::Full }
+        ParkSite { mode: self.mode(), own, peer: self.peer_status(), parks: &counters.parks }
     }
 
     /// Replaces `out` by a message's bytes, by atomic loads: sound whatever a peer writes meanwhile.
-    pub(super) fn copy_out(&self, message: Message, out: &mut Vec<u8>) {
-        let len = message.len();
+    pub(super) fn copy_out(&self, message: &Message, out: &mut Vec<u8>) {
+        let len = message.len;
         out.clear();
         out.reserve(len);
-        let from = self.slot(message.sequence());
+        let from = self.slot(message.sequence);
         let words = len / 8;
         for at in 0..words {
-            // SAFETY: `at * 8 + 8 <= len`, and a `Message` has that many bytes within the mapping.
-            let word = unsafe { from.add(at * 8) }.cast::<AtomicU64>();
-            // SAFETY: mapped, and aligned: slots are 8-aligned.
-            let word = unsafe { word.as_ref() };
-            out.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            out.extend_from_slice(&self.load_word(from, at).to_ne_bytes());
         }
-        for at in words * 8..len {
-            // SAFETY: `at < len`, as above.
-            let byte = unsafe { from.add(at) }.cast::<AtomicU8>();
-            // SAFETY: mapped.
-            let byte = unsafe { byte.as_ref() };
-            out.push(byte.load(Ordering::Relaxed));
+        self.copy_tail(from, words * 8..len, |byte| out.push(byte));
+    }
+
+    /// Copies a message of exactly `out.len()` bytes, by atomic loads.
+    pub(super) fn copy_into(&self, message: &Message, out: &mut [u8]) {
+        let from = self.slot(message.sequence);
+        let len = message.len.min(out.len());
+        let words = len / 8;
+        for (at, bytes) in out.chunks_exact_mut(8).take(words).enumerate() {
+            bytes.copy_from_slice(&self.load_word(from, at).to_ne_bytes());
         }
+        let mut at = words * 8;
+        self.copy_tail(from, at..len, |byte| {
+            out[at] = byte;
+            at += 1;
+        });
     }
 
     /// Like `copy_out`, in whole words: what follows the message in the last one is the slot's.
     #[cfg(feature = "capnp")]
-    pub(super) fn copy_words_out(&self, message: Message, out: &mut Vec<u64>) {
-        let from = self.slot(message.sequence()).cast::<AtomicU64>();
+    pub(super) fn copy_words_out(&self, message: &Message, out: &mut Vec<u64>) {
+        let from = self.slot(message.sequence);
         out.clear();
-        out.extend((0..message.len().div_ceil(8)).map(|at| {
-            // SAFETY: a `Message` lies in whole slots within the mapping, and slots are whole words.
-            let word = unsafe { from.add(at) };
-            // SAFETY: mapped, and aligned: slots are 8-aligned.
-            unsafe { word.as_ref() }.load(Ordering::Relaxed)
-        }));
+        out.extend((0..message.len.div_ceil(8)).map(|at| self.load_word(from, at)));
+    }
+
+    /// The word number `at` of a message that begins at `from` and reaches into it.
+    #[inline(always)]
+    fn load_word(&self, from: NonNull<u8>, at: usize) -> u64 {
+        // SAFETY: a `Message` lies in whole slots within the mapping, and slots are whole words.
+        let word = unsafe { from.cast::<AtomicU64>().add(at) };
+        // SAFETY: mapped, and aligned: slots are 8-aligned.
+        unsafe { word.as_ref() }.load(Ordering::Relaxed)
+    }
+
+    fn copy_tail(&self, from: NonNull<u8>, bytes: Range<usize>, mut put: impl FnMut(u8)) {
+        for at in bytes {
+            // SAFETY: within a `Message`, as above.
+            let byte = unsafe { from.add(at) }.cast::<AtomicU8>();
+            // SAFETY: mapped.
+            put(unsafe { byte.as_ref() }.load(Ordering::Relaxed));
+        }
     }
 }
 
@@ -224,22 +339,4 @@ impl View {
 #[inline(always)]
 fn further_lines(len: usize) -> Range<usize> {
     if len > LINE { 1..len.div_ceil(LINE).min(MOST_LINES) } else { 0..0 }
-}
-
-/// Asks for a cache line that is written soon, or only read.
-#[inline(always)]
-fn fetch_line<const WRITE: bool>(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-        if WRITE {
-            // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.cast()) };
-        } else {
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }

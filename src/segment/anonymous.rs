@@ -8,11 +8,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use zerocopy::IntoBytes;
 
-use super::header::{Direction, Fixed};
-use super::region::{Access, MapError, Segment, SegmentOpenError};
-use super::system;
-use crate::config::{Config, Geometry, Mapping};
-use crate::error::{CreateError, SegmentError};
+use super::file::SegmentFile;
+use super::region::{Access, Segment, claim_space};
+use crate::error::{CreateError, Failure, FileError, SegmentError};
+use crate::protocol::{Direction, Fixed, Geometry, file_name};
+use crate::system::{Host, MemoryOptions, System};
 
 /// After these nobody, its maker included, can change the file's length: no mapping of it can fault.
 fn seals() -> SealFlags {
@@ -20,59 +20,52 @@ fn seals() -> SealFlags {
 }
 
 impl Segment {
-    /// Builds a sealed segment, locked for its writer if this is it.
+    /// Builds a sealed segment, locked for its writer if that is this side.
     pub(crate) fn create_anonymous(
+        direction: Direction,
         fixed: Fixed,
         geometry: Geometry,
         access: Access,
-        config: &Config,
+        options: MemoryOptions,
     ) -> Result<Self, CreateError> {
-        let failed = |action| move |source| CreateError::Io { action, path: Self::no_name(), source };
+        let path = SegmentFile::no_name();
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file: File =
-            memfd_create(fixed_name(&fixed), flags).map_err(|e| failed("create")(e.into()))?.into();
-        system::allocate(&file, geometry.file_bytes as u64).map_err(failed("allocate"))?;
-        system::write_prefix(&file, fixed.as_bytes()).map_err(failed("write"))?;
-        fcntl_add_seals(&file, seals()).map_err(|e| failed("seal")(e.into()))?;
-        let segment =
-            Self::map(file, None, fixed, geometry, access, config.mapping).map_err(|e| match e {
-                MapError::Config(source) => CreateError::Config(source),
-                MapError::Io(source) => failed("map")(source),
-            })?;
+        let file: File = memfd_create(file_name("channel", direction), flags)
+            .map_err(io::Error::from)
+            .map_err(Failure::at("create", &path))?
+            .into();
+        claim_space(&file, &path, geometry)?;
+        Host::write_prefix(&file, fixed.as_bytes()).map_err(Failure::at("write", &path))?;
+        fcntl_add_seals(&file, seals()).map_err(io::Error::from).map_err(Failure::at("seal", &path))?;
+        let file = SegmentFile::new(file, None, fixed, geometry);
+        let segment = file.map(access, options).map_err(Failure::at("map", &path))?;
         if access == Access::Write {
-            segment.try_lock().map_err(failed("lock"))?;
+            segment.try_lock().map_err(Failure::at("lock", &path))?;
         }
         Ok(segment)
     }
+}
 
+impl SegmentFile {
     /// A descriptor for the other side: of a description of its own, so that it carries no lock of ours.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
-        Ok(describe_anew(self.file())?.into())
+        Ok(open_again(&self.file)?.into())
     }
 
-    /// Maps a sealed segment that was handed over.
-    pub(crate) fn from_descriptor(
-        descriptor: OwnedFd,
-        direction: Direction,
-        access: Access,
-        mapping: Mapping,
-    ) -> Result<Self, SegmentOpenError> {
+    /// Checks a sealed segment that was handed over.
+    pub(crate) fn from_descriptor(descriptor: OwnedFd, direction: Direction) -> Result<Self, FileError> {
         let handed = File::from(descriptor);
         // What cannot be sealed is not sealed.
         if !fcntl_get_seals(&handed).is_ok_and(|found| found.contains(seals())) {
             return Err(SegmentError::NotSealed.into());
         }
         // The lock we take must fall with us, whoever else holds a copy of the descriptor.
-        Self::from_file(describe_anew(&handed)?, None, direction, access, mapping)
+        Self::from_file(open_again(&handed)?, None, direction)
     }
 }
 
-fn fixed_name(fixed: &Fixed) -> &'static str {
-    if fixed.direction == Direction::AToB as u32 { "channel.a2b" } else { "channel.b2a" }
-}
-
 /// The same file, opened again.
-fn describe_anew(file: &File) -> io::Result<File> {
+fn open_again(file: &File) -> io::Result<File> {
     let entry = format!("/proc/self/fd/{}", file.as_raw_fd());
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(entry)
 }

@@ -1,59 +1,73 @@
 //! How a channel comes to be, is joined, taken over and removed.
 //!
-//! Who holds the lock on `<name>.fs.a2b` owns the name: only that side A creates or removes the other file.
-//! So a creator publishes a2b first, already locked and whole, and b2a second; an opener that finds the
-//! first without the second, or two of different generations, finds a channel half made and waits.
+//! Who holds the lock on `<name>.fs.a2b` owns the name: only that side A creates or removes the other file. So a
+//! creator publishes a2b first, already locked and whole, and b2a second. An opener that finds the first without the
+//! second, or two of different generations, finds a channel half made and waits. Nobody maps a file before its lock
+//! says that it is worth it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::payload::{Payload, Payloads, agree};
-use crate::config::{Config, Geometry, Mapping, check_name};
+use crate::config::{Config, Slots};
 use crate::crash::step;
-use crate::error::{ConfigError, CreateError, Missing, OpenError, RemoveError};
-use crate::poll::{Fence, PollMode, has_barrier};
-use crate::segment::{
-    Access, CLAIM_IS_APART, Direction, End, Fixed, Lease, Link, Segment, SegmentOpenError, Side, path_of,
-    random, sweep,
+use crate::error::{ConfigError, CreateError, Failure, FileError, Missing, OpenError, RemoveError};
+use crate::protocol::{
+    CAN_BARRIER, Direction, End, Fence, Fixed, Geometry, PollMode, Side, check_name, file_name,
 };
+use crate::segment::{Access, Segment, SegmentFile, SegmentPair, SideGuard};
+use crate::system::{Host, System, random};
+
+/// The two files of a channel.
+struct Paths {
+    a_to_b: PathBuf,
+    b_to_a: PathBuf,
+}
+
+impl Paths {
+    fn of(name: &str, config: &Config) -> Result<Self, ConfigError> {
+        check_name(name)?;
+        let directory = config.directory_chosen();
+        let path = |direction| directory.join(file_name(name, direction));
+        Ok(Self { a_to_b: path(Direction::AToB), b_to_a: path(Direction::BToA) })
+    }
+
+    fn both(&self) -> [&Path; 2] {
+        [&self.a_to_b, &self.b_to_a]
+    }
+}
 
 /// Side A: takes the name and makes both segments.
-pub(crate) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<Arc<Lease>, CreateError> {
-    check_name(name)?;
-    config.permissions_checked()?;
-    let [(a2b, out), (b2a, back)] = headers(config, payloads)?;
-    let (tx_path, rx_path) = (path_of(name, Direction::AToB), path_of(name, Direction::BToA));
+pub(super) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<Arc<SideGuard>, CreateError> {
+    let paths = Paths::of(name, config)?;
+    let mode = config.permissions_checked()?;
+    let [(a_to_b, tx_geometry), (b_to_a, rx_geometry)] = headers(config, payloads)?;
 
     // What is left goes first: it may fill the file system that we need.
     let tx = loop {
-        reclaim(name, true)?;
-        if let Some(tx) = Segment::create(&tx_path, a2b, out, Access::Write, config)? {
+        reclaim(name, &paths, true)?;
+        let made = Segment::create(&paths.a_to_b, a_to_b, tx_geometry, Access::Write, mode, config.memory)?;
+        if let Some(tx) = made {
             break tx;
         }
     };
     // The name is ours. If anything fails from here on, the guard takes the first file away again.
     let tx = Unfinished(Some(tx));
-    let io = |action, path: &PathBuf| {
-        let path = path.clone();
-        move |source| CreateError::Io { action, path, source }
-    };
-    sweep(&tx_path);
-    sweep(&rx_path);
+    paths.both().into_iter().for_each(Host::sweep);
     let rx = loop {
         // What a side A left that died between the two. Nobody but us makes or removes this file.
-        match open_old(&rx_path, Direction::BToA) {
+        if let Some(old) = open_old(&paths.b_to_a, Direction::BToA)? {
             // A remover that is at work shall not hit what we make next.
-            Ok(old) if CLAIM_IS_APART && !old.try_claim().map_err(io("lock", &rx_path))? => {
-                return Err(CreateError::InUse { name: name.to_owned() });
+            if Host::CLAIM_IS_APART && !old.try_claim().map_err(Failure::at("lock", &paths.b_to_a))? {
+                return Err(Failure::in_use(name).into());
             }
-            Ok(old) => old.unlink().map_err(io("remove", &rx_path))?,
-            Err(SegmentOpenError::Missing) => {}
-            Err(error) => return Err(create_error(error, rx_path)),
+            old.unlink().map_err(Failure::at("remove", &paths.b_to_a))?;
         }
-        if let Some(rx) = Segment::create(&rx_path, b2a, back, Access::Read, config)? {
+        let made = Segment::create(&paths.b_to_a, b_to_a, rx_geometry, Access::Read, mode, config.memory)?;
+        if let Some(rx) = made {
             break rx;
         }
     };
@@ -62,39 +76,46 @@ pub(crate) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<
 
 /// Both directions' fixed headers, of a generation of their own.
 fn headers(config: &Config, payloads: Payloads) -> Result<[(Fixed, Geometry); 2], ConfigError> {
-    let tag = config.tag_checked()?;
+    let tag = config.tag.as_deref().unwrap_or("");
     let generation = random();
-    let header = |direction, payload: Payload| {
-        let geometry = Geometry::new(payload.slot_size, config.slot_count)?;
-        Ok((Fixed::new(&geometry, direction, generation, payload.identity, tag), geometry))
+    let header = |direction, payload: Payload, configured: Slots| {
+        let slots = payload.slots(configured)?;
+        let geometry = Geometry::new(slots.size, slots.count)?;
+        Ok((Fixed::new(&geometry, direction, generation, payload.identity, tag)?, geometry))
     };
-    Ok([header(Direction::AToB, payloads.out)?, header(Direction::BToA, payloads.back)?])
+    Ok([
+        header(Direction::AToB, payloads.tx, config.a_to_b)?,
+        header(Direction::BToA, payloads.rx, config.b_to_a)?,
+    ])
 }
 
 /// Side A of a channel without a name.
 #[cfg(target_os = "linux")]
-pub(crate) fn create_anonymous(config: &Config, payloads: Payloads) -> Result<Arc<Lease>, CreateError> {
-    let [(a2b, out), (b2a, back)] = headers(config, payloads)?;
-    let tx = Segment::create_anonymous(a2b, out, Access::Write, config)?;
-    let rx = Segment::create_anonymous(b2a, back, Access::Read, config)?;
+pub(super) fn create_anonymous(config: &Config, payloads: Payloads) -> Result<Arc<SideGuard>, CreateError> {
+    let [(a_to_b, tx), (b_to_a, rx)] = headers(config, payloads)?;
+    let tx = Segment::create_anonymous(Direction::AToB, a_to_b, tx, Access::Write, config.memory)?;
+    let rx = Segment::create_anonymous(Direction::BToA, b_to_a, rx, Access::Read, config.memory)?;
     Ok(start(Side::A, tx, rx, config))
 }
 
 /// Side B of a channel without a name: all or nothing, there is nothing to wait for.
 #[cfg(target_os = "linux")]
-pub(crate) fn open_anonymous(
-    [a2b, b2a]: [std::os::fd::OwnedFd; 2],
+pub(super) fn open_anonymous(
+    [a_to_b, b_to_a]: [std::os::fd::OwnedFd; 2],
     config: &Config,
-) -> Result<Arc<Lease>, OpenError> {
-    config.tag_checked()?;
+    expected: Payloads,
+) -> Result<Arc<SideGuard>, OpenError> {
     let name = "(anonymous)";
-    let open = |descriptor, direction, access| {
-        Segment::from_descriptor(descriptor, direction, access, config.mapping)
-            .map_err(|error| open_error(error, PathBuf::from(name)))
+    let open = |descriptor, direction| {
+        SegmentFile::from_descriptor(descriptor, direction).map_err(Failure::at("open", Path::new(name)))
     };
-    let rx = open(a2b, Direction::AToB, Access::Read)?;
-    let tx = open(b2a, Direction::BToA, Access::Write)?;
-    claim(name, config, None, tx, rx)?.map_err(|missing| OpenError::Timeout {
+    let rx = open(a_to_b, Direction::AToB)?;
+    let tx = open(b_to_a, Direction::BToA)?;
+    if rx.fixed.generation != tx.fixed.generation {
+        let source = crate::error::SegmentError::Geometry;
+        return Err(OpenError::Segment { path: rx.path(), source });
+    }
+    claim(name, config, expected, tx, rx)?.map_err(|missing| OpenError::Timeout {
         name: name.to_owned(),
         waited: Duration::ZERO,
         missing,
@@ -120,148 +141,99 @@ impl Drop for Unfinished {
     }
 }
 
-/// Takes away what a dead side A left. `InUse` if it lives.
-fn reclaim(name: &str, superseded: bool) -> Result<(), CreateError> {
-    let (tx_path, rx_path) = (path_of(name, Direction::AToB), path_of(name, Direction::BToA));
-    let in_use = || CreateError::InUse { name: name.to_owned() };
-    let tx = match open_old(&tx_path, Direction::AToB) {
-        Ok(segment) => segment,
-        Err(SegmentOpenError::Missing) => return Ok(()),
-        Err(error) => return Err(create_error(error, tx_path)),
-    };
-    let io = |action, path: &PathBuf| {
-        let path = path.clone();
-        move |source| CreateError::Io { action, path, source }
-    };
+/// Takes away what a dead side A left. In use if it lives.
+fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<(), Failure> {
+    let Some(tx) = open_old(&paths.a_to_b, Direction::AToB)? else { return Ok(()) };
     // A file is locked by its writer before it has its name, so one that is not is dead for good.
-    if CLAIM_IS_APART && tx.is_locked().map_err(io("probe", &tx_path))? {
-        return Err(in_use());
+    if Host::CLAIM_IS_APART && tx.is_locked().map_err(Failure::at("probe", &paths.a_to_b))? {
+        return Err(Failure::in_use(name));
     }
-    if !tx.try_claim().map_err(io("lock", &tx_path))? {
-        return Err(in_use());
+    if !tx.try_claim().map_err(Failure::at("lock", &paths.a_to_b))? {
+        return Err(Failure::in_use(name));
     }
     step("reclaim: locked");
     if !tx.is_named() {
         // Somebody reclaimed it between our open and our lock.
         return Ok(());
     }
-    let rx = match open_old(&rx_path, Direction::BToA) {
-        Ok(segment) => Some(segment),
-        Err(SegmentOpenError::Missing) => None,
-        Err(error) => return Err(create_error(error, rx_path)),
-    };
+    let rx = open_old(&paths.b_to_a, Direction::BToA)?;
     step("reclaim: opened");
     if superseded {
         // The dead A's ends: it produced into a2b and consumed from b2a. Side B waits at the other two.
-        tx.words().producer_notice.supersede();
-        tx.words().consumer_notice.wake(Fence::Full);
+        let header = tx.header().map_err(Failure::at("map", &paths.a_to_b))?;
+        header.words().producer_status.supersede();
+        header.words().consumer_status.wake::<Host>(Fence::Full, None);
         // Only what is of the same generation is the dead side A's.
         if let Some(rx) = rx.as_ref().filter(|rx| rx.fixed.generation == tx.fixed.generation) {
-            rx.words().consumer_notice.supersede();
-            rx.words().producer_notice.wake(Fence::Full);
+            let header = rx.header().map_err(Failure::at("map", &paths.b_to_a))?;
+            header.words().consumer_status.supersede();
+            header.words().producer_status.wake::<Host>(Fence::Full, None);
         }
     }
     step("reclaim: superseded");
     if let Some(rx) = &rx {
-        rx.unlink().map_err(io("remove", &rx_path))?;
+        rx.unlink().map_err(Failure::at("remove", &paths.b_to_a))?;
     }
     step("reclaim: second file removed");
     // The file that guards the name goes last.
-    tx.unlink().map_err(io("remove", &tx_path))
+    tx.unlink().map_err(Failure::at("remove", &paths.a_to_b))
 }
 
-fn open_old(path: &std::path::Path, direction: Direction) -> Result<Segment, SegmentOpenError> {
-    Segment::open(path, direction, Access::Read, None, Mapping::default())
-}
-
-fn create_error(error: SegmentOpenError, path: PathBuf) -> CreateError {
-    match error {
-        SegmentOpenError::Segment(source) => CreateError::Segment { path, source },
-        SegmentOpenError::Config(source) => CreateError::Config(source),
-        SegmentOpenError::Missing => {
-            CreateError::Io { action: "open", path, source: std::io::ErrorKind::NotFound.into() }
-        }
-        SegmentOpenError::Io(source) => CreateError::Io { action: "open", path, source },
-    }
-}
-
-fn open_error(error: SegmentOpenError, path: PathBuf) -> OpenError {
-    match error {
-        SegmentOpenError::Segment(source) => OpenError::Segment { path, source },
-        SegmentOpenError::Config(source) => OpenError::Config(source),
-        SegmentOpenError::Missing => {
-            OpenError::Io { action: "open", path, source: std::io::ErrorKind::NotFound.into() }
-        }
-        SegmentOpenError::Io(source) => OpenError::Io { action: "open", path, source },
+/// What stands there, if anything does.
+fn open_old(path: &Path, direction: Direction) -> Result<Option<SegmentFile>, Failure> {
+    match SegmentFile::open(path, direction, Access::Read, None) {
+        Ok(file) => Ok(Some(file)),
+        Err(FileError::Missing) => Ok(None),
+        Err(error) => Err(Failure::at("open", path)(error)),
     }
 }
 
 /// Removes what a dead side A left.
-pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
-    check_name(name)?;
-    let paths = [Direction::AToB, Direction::BToA].map(|d| path_of(name, d));
+pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
+    let paths = Paths::of(name, config)?;
     let removed = remove_both(name, &paths);
     if !matches!(removed, Err(RemoveError::InUse { .. })) {
-        paths.iter().for_each(|path| sweep(path));
+        paths.both().into_iter().for_each(Host::sweep);
     }
     removed
 }
 
-fn remove_both(name: &str, paths: &[PathBuf; 2]) -> Result<(), RemoveError> {
-    let present = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok();
-    if !paths.iter().any(present) {
+fn remove_both(name: &str, paths: &Paths) -> Result<(), RemoveError> {
+    let present = |path: &Path| std::fs::symlink_metadata(path).is_ok();
+    if !paths.both().into_iter().any(present) {
         return Err(RemoveError::NotFound { name: name.to_owned() });
     }
-    let convert = |error| match error {
-        CreateError::InUse { name } => RemoveError::InUse { name },
-        CreateError::Segment { path, source } => RemoveError::Segment { path, source },
-        CreateError::Io { action, path, source } => RemoveError::Io { action, path, source },
-        CreateError::Config(source) => RemoveError::Config(source),
-        CreateError::NoSpace { directory, .. } => RemoveError::Io {
-            action: "remove",
-            path: directory,
-            source: std::io::ErrorKind::StorageFull.into(),
-        },
-    };
-    reclaim(name, false).map_err(convert)?;
+    reclaim(name, paths, false)?;
     // A second file without a first: its creator died between the two.
-    if !present(&paths[0]) && present(&paths[1]) {
-        match open_old(&paths[1], Direction::BToA) {
-            Ok(old) => {
-                let io = |action| {
-                    let path = paths[1].clone();
-                    move |source| RemoveError::Io { action, path, source }
-                };
-                // A side A that came meanwhile removes or replaces this file under the same claim.
-                let claimed = old.try_claim().map_err(io("lock"))?;
-                if !claimed || !old.is_named() || present(&paths[0]) {
-                    return Err(RemoveError::InUse { name: name.to_owned() });
-                }
-                old.unlink().map_err(io("remove"))?;
-            }
-            Err(SegmentOpenError::Missing) => {}
-            Err(error) => return Err(convert(create_error(error, paths[1].clone()))),
+    if present(&paths.a_to_b) {
+        return Ok(());
+    }
+    if let Some(old) = open_old(&paths.b_to_a, Direction::BToA)? {
+        // A side A that came meanwhile removes or replaces this file under the same claim.
+        let claimed = old.try_claim().map_err(Failure::at("lock", &paths.b_to_a))?;
+        if !claimed || !old.is_named() || present(&paths.a_to_b) {
+            return Err(Failure::in_use(name).into());
         }
+        old.unlink().map_err(Failure::at("remove", &paths.b_to_a))?;
     }
     Ok(())
 }
 
 /// Side B: joins a whole, live, fresh generation within `wait`, and not the one that it has `left`.
-pub(crate) fn open(
+pub(super) fn open(
     name: &str,
     wait: Duration,
     config: &Config,
-    expected: Option<Payloads>,
+    expected: Payloads,
     left: Option<u64>,
-) -> Result<Arc<Lease>, OpenError> {
-    check_name(name)?;
-    config.tag_checked()?;
+) -> Result<Arc<SideGuard>, OpenError> {
+    let paths = Paths::of(name, config)?;
     config.permissions_checked()?;
     let deadline = Instant::now().checked_add(wait);
     let mut pause = Duration::from_micros(50);
     loop {
-        let missing = match join(name, config, expected, left)? {
-            Ok(lease) => return Ok(lease),
+        let missing = match join(name, &paths, config, expected, left)? {
+            Ok(guard) => return Ok(guard),
             Err(missing) => missing,
         };
         let remaining = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
@@ -276,21 +248,23 @@ pub(crate) fn open(
 /// One try: joined, not yet, or never.
 fn join(
     name: &str,
+    paths: &Paths,
     config: &Config,
-    expected: Option<Payloads>,
+    expected: Payloads,
     left: Option<u64>,
-) -> Result<Result<Arc<Lease>, Missing>, OpenError> {
-    let open = |direction, access, missing| {
-        let path = path_of(name, direction);
-        let group = Some(config.permissions);
-        match Segment::open(&path, direction, access, group, config.mapping) {
-            Ok(segment) => Ok(Ok(segment)),
-            Err(SegmentOpenError::Missing) => Ok(Err(missing)),
-            Err(error) => Err(open_error(error, path)),
-        }
+) -> Result<Result<Arc<SideGuard>, Missing>, OpenError> {
+    let open = |path: &Path, direction, access, missing| match SegmentFile::open(
+        path,
+        direction,
+        access,
+        Some(config.permissions),
+    ) {
+        Ok(file) => Ok(Ok(file)),
+        Err(FileError::Missing) => Ok(Err(missing)),
+        Err(error) => Err(Failure::at("open", path)(error)),
     };
-    let rx = match open(Direction::AToB, Access::Read, Missing::Channel)? {
-        Ok(segment) => segment,
+    let rx = match open(&paths.a_to_b, Direction::AToB, Access::Read, Missing::Channel)? {
+        Ok(file) => file,
         Err(missing) => return Ok(Err(missing)),
     };
     if !side_a_lives(&rx)? {
@@ -299,48 +273,54 @@ fn join(
     if left == Some(rx.fixed.generation) {
         return Ok(Err(Missing::FreshGeneration));
     }
-    let tx = match open(Direction::BToA, Access::Write, Missing::Ready)? {
-        Ok(segment) if segment.fixed.generation == rx.fixed.generation => segment,
+    let tx = match open(&paths.b_to_a, Direction::BToA, Access::Write, Missing::Ready)? {
+        Ok(file) if file.fixed.generation == rx.fixed.generation => file,
         Ok(_) => return Ok(Err(Missing::Ready)),
         Err(missing) => return Ok(Err(missing)),
     };
+    for (file, path) in [(&rx, &paths.a_to_b), (&tx, &paths.b_to_a)] {
+        // Somebody may have made the file with holes, and filled the file system since.
+        file.keep_space().map_err(Failure::at("allocate", path))?;
+    }
     claim(name, config, expected, tx, rx)
 }
 
 /// Whether the side A that made this segment still holds it, and the name.
-fn side_a_lives(rx: &Segment) -> Result<bool, OpenError> {
-    let probe = |source| OpenError::Io { action: "probe", path: rx.path(), source };
-    Ok(rx.is_locked().map_err(probe)? && rx.is_named())
+fn side_a_lives(rx: &SegmentFile) -> Result<bool, Failure> {
+    Ok(rx.is_locked().map_err(Failure::at("probe", &rx.path()))? && rx.is_named())
 }
 
 /// Becomes side B of two whole segments of one generation, if nobody ever was.
 fn claim(
     name: &str,
     config: &Config,
-    expected: Option<Payloads>,
-    tx: Segment,
-    rx: Segment,
-) -> Result<Result<Arc<Lease>, Missing>, OpenError> {
-    step("open: mapped");
+    expected: Payloads,
+    tx: SegmentFile,
+    rx: SegmentFile,
+) -> Result<Result<Arc<SideGuard>, Missing>, OpenError> {
     agree(name, config, expected, &tx, &rx)?;
+    let map = |file: SegmentFile, access| {
+        let path = file.path();
+        file.map(access, config.memory).map_err(Failure::at("map", &path))
+    };
+    let (tx, rx) = (map(tx, Access::Write)?, map(rx, Access::Read)?);
+    step("open: mapped");
     // Not to look like the side B that is gone, not even for a moment.
     if tx.words().control.attached.load(Ordering::Acquire) != 0 {
-        let lives = tx.is_locked();
-        return match lives.map_err(|source| OpenError::Io { action: "probe", path: tx.path(), source })? {
-            true => Err(OpenError::InUse { name: name.to_owned() }),
+        return match tx.is_locked().map_err(Failure::at("probe", &tx.path()))? {
+            true => Err(Failure::in_use(name).into()),
             false => Ok(Err(Missing::FreshGeneration)),
         };
     }
-    let locked = tx.try_lock();
-    if !locked.map_err(|source| OpenError::Io { action: "lock", path: tx.path(), source })? {
-        return Err(OpenError::InUse { name: name.to_owned() });
+    if !tx.try_lock().map_err(Failure::at("lock", &tx.path()))? {
+        return Err(Failure::in_use(name).into());
     }
     step("open: locked");
     if tx.words().control.attached.load(Ordering::Acquire) != 0 {
         return Ok(Err(Missing::FreshGeneration));
     }
     // Our lock is on a file that may have been replaced before we had it.
-    let ends = [rx.words().producer_notice.ended(), tx.words().consumer_notice.ended()];
+    let ends = [rx.words().producer_status.ended(), tx.words().consumer_status.ended()];
     let leaving = ends.iter().all(|end| *end != Ok(End::Open));
     if leaving || !tx.is_named() || !side_a_lives(&rx)? {
         return Ok(Err(Missing::SideA));
@@ -349,20 +329,22 @@ fn claim(
 }
 
 /// Says that this side is there, and how it waits.
-fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<Lease> {
-    let link = Link::new(side, tx, rx);
+fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<SideGuard> {
+    let pair = SegmentPair::new(side, tx, rx);
     let asked = config.poll.map(PollMode::encode);
-    let barrier = has_barrier();
-    for segment in link.both() {
+    let capabilities = if Host::has_barrier() { CAN_BARRIER } else { 0 };
+    for segment in pair.both() {
         let control = &segment.words().control;
         let mode = &control.poll[side.index()];
         // What the peer asked of us before we came holds, unless we were told otherwise.
         let kept = Some(mode.load(Ordering::Relaxed)).filter(|&word| PollMode::is_set(word));
         mode.store(asked.or(kept).unwrap_or(PollMode::Park.encode()), Ordering::Relaxed);
-        control.barrier[side.index()].store(u32::from(barrier), Ordering::Relaxed);
+        control.capabilities[side.index()].store(capabilities, Ordering::Relaxed);
+        control.pid[side.index()].store(std::process::id(), Ordering::Relaxed);
     }
     step("start: modes");
-    link.attach();
+    let guard = SideGuard::new(pair);
+    guard.pair.attach();
     step("start: attached");
-    Arc::new(Lease { link: Arc::new(link) })
+    Arc::new(guard)
 }

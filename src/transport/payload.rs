@@ -1,46 +1,54 @@
 //! What the two sides exchange, and whether they agree on it.
 
-use crate::config::Config;
-use crate::error::OpenError;
-use crate::segment::{Identity, Segment};
+use crate::config::{Config, Slots};
+use crate::error::{ConfigError, OpenError};
+use crate::protocol::Identity;
+use crate::segment::SegmentFile;
 
 /// What one direction carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
-    pub(crate) slot_size: usize,
     pub(crate) identity: Identity,
+    /// The slot size that follows from it, if one does: else the configuration says.
+    pub(crate) slot_size: Option<usize>,
+    /// Bytes of the smallest message.
+    pub(crate) least: usize,
+}
+
+impl Payload {
+    pub(crate) const RAW: Self = Self { identity: Identity::RAW, slot_size: None, least: 1 };
+
+    /// The slots of a direction that carries this.
+    pub(super) fn slots(&self, configured: Slots) -> Result<Slots, ConfigError> {
+        let size = self.slot_size.unwrap_or(configured.size);
+        if size < self.least {
+            return Err(ConfigError::SlotSize { asked: size, least: self.least });
+        }
+        Ok(Slots { size, ..configured })
+    }
 }
 
 /// What a side sends and what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Payloads {
-    pub(crate) out: Payload,
-    pub(crate) back: Payload,
+    pub(crate) tx: Payload,
+    pub(crate) rx: Payload,
 }
 
-impl Payloads {
-    /// Bytes, the same in both directions.
-    pub(crate) fn raw(config: &Config) -> Self {
-        let payload = Payload { slot_size: config.slot_size, identity: Identity::RAW };
-        Self { out: payload, back: payload }
-    }
-}
-
-/// Both sides speak the same protocol and exchange the same types.
+/// Both sides speak the same protocol and exchange the same types. A raw side takes any type for the bytes that it is.
 pub(super) fn agree(
     name: &str,
     config: &Config,
-    expected: Option<Payloads>,
-    tx: &Segment,
-    rx: &Segment,
+    expected: Payloads,
+    tx: &SegmentFile,
+    rx: &SegmentFile,
 ) -> Result<(), OpenError> {
     if let Some(tag) = config.tag.as_ref().filter(|&tag| *tag != rx.fixed.tag()) {
         return Err(OpenError::Tag { name: name.to_owned(), found: rx.fixed.tag(), expected: tag.clone() });
     }
-    let Some(expected) = expected else { return Ok(()) };
-    for (direction, segment, payload) in [("sending", tx, expected.out), ("receiving", rx, expected.back)] {
+    for (direction, segment, payload) in [("sending", tx, expected.tx), ("receiving", rx, expected.rx)] {
         let found = segment.identity();
-        if found != payload.identity {
+        if payload.identity != Identity::RAW && found != payload.identity {
             return Err(OpenError::Type {
                 name: name.to_owned(),
                 direction,

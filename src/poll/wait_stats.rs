@@ -1,0 +1,240 @@
+//! What a half remembers of its waits: when it last asked after its peer, how long spinning pays before sleeping, and
+//! whether it pays at all.
+
+use std::time::{Duration, Instant};
+
+use crate::system::{Host, Scheduling, System};
+
+/// How often a side without messages asks whether its peer lives, unless it is parked.
+pub(super) const PROBE: Duration = Duration::from_millis(20);
+/// The longest a side is parked at a stretch before it asks. Each time costs as much as a message.
+pub(super) const STRETCH: Duration = Duration::from_millis(40);
+/// The same where the kernel wakes it at its peer's death.
+pub(super) const WATCHED_STRETCH: Duration = Duration::from_secs(1);
+/// What a sleep and a wake are taken to cost until one is measured.
+const WAKE_GUESS: Duration = Duration::from_micros(50);
+/// No measurement makes a side spin longer than this, or believe that a wake costs less.
+const WAKE_RANGE: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(100));
+/// A wait this many times as long as a wake was not worth spinning for.
+const LONG_WAIT: u32 = 4;
+/// How often a long wait halves the time that is spun.
+const MOST_HALVINGS: u32 = 4;
+
+#[derive(Debug)]
+pub(crate) struct WaitStats {
+    /// When the fruitless time began, or the last probe was due, by the coarse clock.
+    since: Option<Duration>,
+    /// What a sleep and a wake cost here, smoothed.
+    wake: Duration,
+    /// How often the time that is spun is halved, because waits are long.
+    halvings: u32,
+    /// Whether spinning is in vain: the peer cannot go on meanwhile, or other threads need the processor.
+    vain: bool,
+    crowd: Crowd,
+}
+
+impl Default for WaitStats {
+    fn default() -> Self {
+        Self { since: None, wake: WAKE_GUESS, halvings: 0, vain: false, crowd: Crowd::default() }
+    }
+}
+
+impl WaitStats {
+    /// After a fruitless call: whether to ask after the peer now. Costs a few nanoseconds, and no system call.
+    #[inline]
+    pub(crate) fn probe_due(&mut self) -> bool {
+        self.probe_due_at(Host::coarse_now())
+    }
+
+    fn probe_due_at(&mut self, now: Duration) -> bool {
+        let due = now.saturating_sub(*self.since.get_or_insert(now)) >= PROBE;
+        if due {
+            self.since = Some(now);
+        }
+        due
+    }
+
+    /// After a fruitful call.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        self.since = None;
+    }
+
+    /// Whether spinning was in vain when that was last asked.
+    #[inline]
+    pub(crate) fn spinning_is_vain(&self) -> bool {
+        self.vain
+    }
+
+    /// Asks again, at the beginning of a wait. `shared` says that the peer last ran on this very processor.
+    pub(super) fn reconsider(&mut self, shared: bool) -> bool {
+        self.vain = self.crowd.is_here() || shared;
+        self.vain
+    }
+
+    /// Asks whether other threads need the processor, now and then in a stream that never waits.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn notice_crowd(&mut self) {
+        self.vain |= self.crowd.is_here();
+    }
+
+    /// How long to spin before sleeping: as long as a sleep and a wake cost, so that a wait never costs more than
+    /// twice the better of spinning and sleeping at once (Karlin, Manasse, McGeoch and Owicki, "Competitive
+    /// randomized algorithms for nonuniform problems", 1994); less while waits turn out long.
+    pub(super) fn spin(&self) -> Duration {
+        self.wake / (1 << self.halvings)
+    }
+
+    /// After a sleep that the peer ended so long ago. The way to sleep costs about as much as the way back.
+    pub(super) fn woken(&mut self, ago: Duration) {
+        let cost = (ago * 2).clamp(WAKE_RANGE.0, WAKE_RANGE.1);
+        self.wake = (self.wake * 7 + cost) / 8;
+    }
+
+    /// After a wait that ended well.
+    pub(super) fn waited(&mut self, long: Duration, slept: bool) {
+        let in_vain = slept && long > self.wake * LONG_WAIT;
+        self.halvings = if in_vain { (self.halvings + 1).min(MOST_HALVINGS) } else { 0 };
+    }
+}
+
+/// How often the crowd is looked for, at most.
+const LOOK: Duration = Duration::from_millis(8);
+/// How long spinning is given up when a crowd is found: the first time, and at most. Each time soon after another
+/// doubles it.
+const FIRST_HOLD: Duration = Duration::from_millis(100);
+const LONGEST_HOLD: Duration = Duration::from_millis(3200);
+
+/// Whether more threads want to run than there are processors. Then a side that spins keeps a processor from others,
+/// its peer among them perhaps, and the pairs that happen to run at once starve those that do not.
+///
+/// A thread that never gave its processor away, was preempted, and ran for less than three quarters of the time was
+/// held up by others.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// When that was last looked at, and how the thread had been scheduled by then.
+    last: Option<(Instant, Scheduling)>,
+    next_look: Duration,
+    /// Until when spinning is given up, by the coarse clock.
+    until: Duration,
+    hold: Duration,
+}
+
+impl Crowd {
+    #[inline]
+    fn is_here(&mut self) -> bool {
+        let now = Host::coarse_now();
+        if now < self.until {
+            return true;
+        }
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            self.look(now);
+        }
+        now < self.until
+    }
+
+    #[cold]
+    fn look(&mut self, coarse: Duration) {
+        let (now, scheduling) = (Instant::now(), Host::scheduling());
+        if let Some((before, then)) = self.last {
+            self.judge(coarse, now.saturating_duration_since(before), then, scheduling);
+        }
+        self.last = Some((now, scheduling));
+    }
+
+    fn judge(&mut self, coarse: Duration, passed: Duration, then: Scheduling, now: Scheduling) {
+        let busy = now.waited == then.waited;
+        let held_up = now.preempted > then.preempted && now.ran.saturating_sub(then.ran) * 4 < passed * 3;
+        if !(busy && held_up) {
+            return;
+        }
+        let soon = coarse.saturating_sub(self.until) < self.hold * 4;
+        self.hold = if soon { (self.hold * 2).clamp(FIRST_HOLD, LONGEST_HOLD) } else { FIRST_HOLD };
+        self.until = coarse + self.hold;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_due_every_20_ms_however_often_one_calls() {
+        let due = |r: &mut WaitStats, ms| r.probe_due_at(Duration::from_millis(ms));
+        assert_eq!([0, 30, 60].map(|ms| due(&mut WaitStats::default(), ms)), [false; 3]);
+        let mut slow = WaitStats::default();
+        assert_eq!([0, 30, 60].map(|ms| due(&mut slow, ms)), [false, true, true]);
+        let mut tight = WaitStats::default();
+        assert_eq!((0..100).filter(|&ms| due(&mut tight, ms)).count(), 4);
+    }
+
+    #[test]
+    fn a_message_starts_the_wait_anew() {
+        let mut stats = WaitStats::default();
+        assert!(!stats.probe_due_at(Duration::ZERO));
+        stats.reset();
+        assert!(!stats.probe_due_at(Duration::from_secs(1)));
+        assert!(stats.probe_due_at(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn spinning_follows_what_a_wake_costs_within_bounds() {
+        let mut stats = WaitStats::default();
+        (0..100).for_each(|_| stats.woken(Duration::from_micros(10)));
+        assert!((19..=21).contains(&stats.spin().as_micros()), "{:?}", stats.spin());
+        (0..100).for_each(|_| stats.woken(Duration::from_secs(1)));
+        assert!(stats.spin() <= WAKE_RANGE.1);
+        (0..100).for_each(|_| stats.woken(Duration::ZERO));
+        assert!(stats.spin() >= WAKE_RANGE.0);
+    }
+
+    #[test]
+    fn long_waits_shorten_the_spin_and_a_short_one_restores_it() {
+        let mut stats = WaitStats::default();
+        let whole = stats.spin();
+        (0..10).for_each(|_| stats.waited(Duration::from_millis(1), true));
+        assert_eq!(stats.spin(), whole / 16);
+        stats.waited(Duration::from_micros(60), true);
+        assert_eq!(stats.spin(), whole);
+    }
+
+    fn scheduling(ran: u64, waited: u64, preempted: u64) -> Scheduling {
+        Scheduling { ran: Duration::from_millis(ran), waited, preempted }
+    }
+
+    #[test]
+    fn only_a_busy_thread_that_others_held_up_is_in_a_crowd() {
+        let crowded = |then, now, passed| {
+            let mut crowd = Crowd::default();
+            crowd.judge(Duration::from_secs(9), Duration::from_millis(passed), then, now);
+            crowd.until > Duration::from_secs(9)
+        };
+        assert!(crowded(scheduling(5, 7, 1), scheduling(8, 7, 2), 20), "ran 3 of 20 ms");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(24, 7, 2), 20), "ran 19 of 20 ms");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 8, 2), 20), "slept");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 7, 1), 20), "was not preempted");
+    }
+
+    #[test]
+    fn a_crowd_that_stays_is_looked_for_more_seldom() {
+        let mut crowd = Crowd::default();
+        let mut now = Duration::from_secs(9);
+        let holds: Vec<_> = (0..8)
+            .map(|_| {
+                now = now.max(crowd.until) + LOOK;
+                crowd.judge(now, Duration::from_millis(20), scheduling(0, 0, 0), scheduling(1, 0, 1));
+                crowd.hold.as_millis()
+            })
+            .collect();
+        assert_eq!(holds, [100, 200, 400, 800, 1600, 3200, 3200, 3200]);
+        crowd.judge(
+            crowd.until + Duration::from_secs(60),
+            Duration::from_millis(20),
+            scheduling(0, 0, 0),
+            scheduling(1, 0, 1),
+        );
+        assert_eq!(crowd.hold, FIRST_HOLD);
+    }
+}

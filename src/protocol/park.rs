@@ -1,0 +1,143 @@
+//! Sleeping until the other end acts, and why no wake is lost.
+//!
+//! The sleeper sets its word, passes a barrier, and looks once more before it sleeps. The other end acts (publishes,
+//! releases, closes), passes a barrier, and looks at the word:
+//!
+//! ```text
+//! sleeper                            actor
+//!   S1  parked = 1                     A1  act
+//!   S2  barrier                        A2  barrier
+//!   S3  ready? then do not sleep       A3  parked? then parked = 0, wake
+//!   S4  sleep while parked == 1
+//! ```
+//!
+//! The barriers are totally ordered. If S2 comes first, A3 sees S1 and wakes; the kernel compares the word and goes to
+//! sleep in one step, so a wake between S3 and S4 is seen there. If A2 comes first, S3 sees A1. Either way the sleeper
+//! goes on.
+//!
+//! A1 to A3 is the hot path, S1 to S4 is not. Where Linux has `membarrier`, S2 makes *every* thread of the registered
+//! processes pass a barrier, and A2 binds only the compiler ([`Fence::Light`]); membarrier(2),
+//! `MEMBARRIER_CMD_GLOBAL_EXPEDITED`. An actor chooses the light fence only if its own process is registered and its
+//! peer has said, by [`CAN_BARRIER`](super::CAN_BARRIER), that it passes the barrier before each sleep. If the peer
+//! says so and does not, it sleeps until its time is over; nothing else happens.
+
+use std::time::Duration;
+
+use super::words::EndpointStatus;
+use crate::crash::step;
+use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
+
+/// What the handshake needs from the system.
+pub(crate) trait Kernel {
+    /// Passes a barrier in every thread of every registered process, before the caller goes on.
+    fn barrier();
+
+    /// Sleeps while `word` holds `value` (and `other`, if given, holds its value), at most `time`. Compares and goes
+    /// to sleep in one step. May return early; the caller looks again.
+    fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, time: Duration);
+
+    /// Wakes who sleeps on `word`.
+    fn wake(word: &AtomicU32);
+
+    /// Nanoseconds of a clock that all processes share.
+    fn now() -> u64;
+
+    /// The number of the processor that runs the caller, if the system says.
+    fn processor() -> Option<u32>;
+}
+
+/// What the acting end passes between its act and its look at the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// The sleeper's barrier serves both.
+    Light,
+    /// A full one.
+    Full,
+}
+
+impl Fence {
+    #[inline(always)]
+    fn pass(self) {
+        match self {
+            Self::Light => compiler_fence(Ordering::SeqCst),
+            Self::Full => fence(Ordering::SeqCst),
+        }
+    }
+}
+
+const AWAKE: u32 = 0;
+const PARKED: u32 = 1;
+
+/// How an attempt to sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// There was something to do, so this end did not sleep.
+    None,
+    /// Nobody woke this end.
+    TimedOut,
+    /// The other end woke this one, so long ago.
+    Woken(Duration),
+}
+
+impl EndpointStatus {
+    /// Sleeps until woken, until the process of `peer` dies (where the kernel tells), or for `time`; not if `ready`.
+    pub(crate) fn park<K: Kernel>(
+        &self,
+        peer: &EndpointStatus,
+        time: Duration,
+        ready: impl FnOnce() -> bool,
+    ) -> Sleep {
+        let life = peer.watched_life().map(|life| (&peer.life, life));
+        // A swap, not a store: its place among a late waker's swaps is then fixed for loom too.
+        self.parked.swap(PARKED, Ordering::Relaxed); // S1
+        step("park: said");
+        K::barrier(); // S2
+        fence(Ordering::SeqCst); // S2, for an actor that passes a full one
+        let slept = !ready(); // S3
+        if slept {
+            step("park: about to sleep");
+            K::sleep_while(&self.parked, PARKED, life, time); // S4
+        }
+        let woken = self.parked.swap(AWAKE, Ordering::Relaxed) == AWAKE;
+        match (slept, woken) {
+            (false, _) => Sleep::None,
+            (true, false) => Sleep::TimedOut,
+            (true, true) => {
+                let since = K::now().saturating_sub(self.woken_at.load(Ordering::Relaxed));
+                Sleep::Woken(Duration::from_nanos(since))
+            }
+        }
+    }
+
+    /// After an act: wakes this end if it sleeps. Returns whether it did. `actor` is the end that acted, if one did.
+    #[inline(always)]
+    pub(crate) fn wake<K: Kernel>(&self, fence: Fence, actor: Option<&EndpointStatus>) -> bool {
+        fence.pass(); // A2
+        self.parked.load(Ordering::Relaxed) != AWAKE && self.wake_now::<K>(actor) // A3
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_now<K: Kernel>(&self, actor: Option<&EndpointStatus>) -> bool {
+        self.woken_at.store(K::now(), Ordering::Relaxed);
+        if let Some(actor) = actor {
+            actor.runs_here::<K>();
+        }
+        // The word may hold anything if the peer is corrupt; only one waker takes a real sleeper's word down.
+        let slept = self.parked.swap(AWAKE, Ordering::Relaxed) == PARKED;
+        step("wake: word taken down");
+        if slept {
+            K::wake(&self.parked);
+        }
+        slept
+    }
+
+    /// Says on which processor this end runs, and returns it as the word has it.
+    pub(crate) fn runs_here<K: Kernel>(&self) -> u32 {
+        let here = K::processor().map_or(0, |number| number.wrapping_add(1));
+        if self.processor.load(Ordering::Relaxed) != here {
+            self.processor.store(here, Ordering::Relaxed);
+        }
+        here
+    }
+}

@@ -1,0 +1,80 @@
+//! How a side waits, and the word that says so in both headers.
+
+use std::time::Duration;
+
+/// What a side does while it waits for a message, or for a free slot.
+///
+/// ```
+/// use capnproto_shm_transport::{Config, PollMode};
+/// use std::time::Duration;
+///
+/// let eager = Config::new().poll(PollMode::Spin);
+/// let seldom = Config::new().poll(PollMode::Interval(Duration::from_millis(1)));
+/// let both = Config::new().poll(PollMode::Park); // the default
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PollMode {
+    /// Looks again at once, all the time: the lowest latency, and a whole processor. It sleeps only while its peer
+    /// needs that very processor to go on. An interval of zero is this.
+    Spin,
+    /// Sleeps this long between two looks, at most 20 ms at a stretch. Costs its peer no system call.
+    Interval(Duration),
+    /// Spins for as long as that pays, then sleeps until the peer wakes it. On Linux by a futex shared between the
+    /// processes; on macOS and Windows by sleeps of half a millisecond.
+    Park,
+}
+
+/// No mode was ever asked for: the default holds.
+const UNSET: u64 = 0;
+const SPIN: u64 = 1;
+const PARK: u64 = 2;
+/// Anything from here on is an interval: nanoseconds, plus this.
+const INTERVAL: u64 = 3;
+
+impl PollMode {
+    /// The word that stands for it in both headers.
+    pub(crate) fn encode(self) -> u64 {
+        match self {
+            Self::Spin | Self::Interval(Duration::ZERO) => SPIN,
+            Self::Park => PARK,
+            Self::Interval(pause) => {
+                u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX).saturating_add(INTERVAL)
+            }
+        }
+    }
+
+    /// Any word is some mode, so a corrupt one changes how long a side waits and nothing else.
+    #[inline]
+    pub(crate) fn decode(word: u64) -> Self {
+        match word {
+            UNSET | PARK => Self::Park,
+            SPIN => Self::Spin,
+            pause => Self::Interval(Duration::from_nanos(pause - INTERVAL)),
+        }
+    }
+
+    /// Whether the word in a header was ever written.
+    pub(crate) const fn is_set(word: u64) -> bool {
+        word != UNSET
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_survive_the_header_and_zero_spins() {
+        let pauses = [1, 1_000, u64::MAX / 2].map(|n| PollMode::Interval(Duration::from_nanos(n)));
+        for mode in [PollMode::Spin, PollMode::Park].into_iter().chain(pauses) {
+            assert_eq!(PollMode::decode(mode.encode()), mode);
+        }
+        assert_eq!(PollMode::decode(PollMode::Interval(Duration::ZERO).encode()), PollMode::Spin);
+        assert!(matches!(
+            PollMode::decode(PollMode::Interval(Duration::MAX).encode()),
+            PollMode::Interval(_)
+        ));
+        assert_eq!(PollMode::decode(UNSET), PollMode::Park);
+    }
+}

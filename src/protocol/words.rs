@@ -1,0 +1,174 @@
+//! The words that change while the channel lives. In the steady state each 128-byte line is written by one end.
+//!
+//! 128 bytes are two adjacent cache lines, because processors prefetch lines in pairs. No word is trusted: whoever
+//! reads one checks it, at each read.
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// How one end of a ring stopped: the word [`EndpointStatus::end`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum End {
+    /// Still at work, or not there yet.
+    Open = 0,
+    /// It closed in order.
+    Closed = 1,
+    /// It died. The survivor who finds out writes this, for its own other half to see.
+    Died = 2,
+    /// It died and a new side A has taken the name.
+    Superseded = 3,
+}
+
+impl End {
+    /// The value of a word that anybody may have written; `Err` is the unknown word.
+    pub(crate) const fn decode(word: u32) -> Result<Self, u32> {
+        match word {
+            0 => Ok(Self::Open),
+            1 => Ok(Self::Closed),
+            2 => Ok(Self::Died),
+            3 => Ok(Self::Superseded),
+            other => Err(other),
+        }
+    }
+}
+
+/// Capability: this side passes a process-wide barrier before each sleep, see [`park`](super::park).
+pub(crate) const CAN_BARRIER: u32 = 1;
+
+/// Read often, written almost never: both sides keep a shared copy in their cache.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub(crate) struct Control {
+    /// Poll mode of side A and of side B, see `PollMode`.
+    pub(crate) poll: [AtomicU64; 2],
+    /// What side A and side B are capable of, in bits. Unknown bits mean nothing.
+    pub(crate) capabilities: [AtomicU32; 2],
+    /// 1 once this segment's producer has been there.
+    pub(crate) attached: AtomicU32,
+    pub(crate) reserved: AtomicU32,
+    /// Process numbers of side A and of side B, for people who look.
+    pub(crate) pid: [AtomicU32; 2],
+}
+
+/// The producer writes it at each publication.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub(crate) struct ProducerLine {
+    /// Next sequence to publish.
+    pub(crate) tail: AtomicU64,
+    /// Reserved for readers from outside: a producer that writes several slots before it publishes will say here up
+    /// to which sequence.
+    pub(crate) begun: AtomicU64,
+}
+
+/// The consumer writes it at each release.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub(crate) struct ConsumerLine {
+    /// Next sequence to release.
+    pub(crate) head: AtomicU64,
+}
+
+/// What one end tells the other, rarely: that it sleeps, that it stopped, that it lives and where it runs.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub(crate) struct EndpointStatus {
+    /// 1 while this end sleeps until the other acts, see [`park`](super::park).
+    pub(crate) parked: AtomicU32,
+    /// An [`End`].
+    pub(crate) end: AtomicU32,
+    /// When the other end last woke this one, in nanoseconds of the system's monotonic clock.
+    pub(crate) woken_at: AtomicU64,
+    /// 0, or a robust futex that the kernel marks when this end's process dies, see [`life`](Self::died).
+    pub(crate) life: AtomicU32,
+    /// 0, or one more than the number of the processor where this end last waited or woke the other.
+    pub(crate) processor: AtomicU32,
+}
+
+/// The kernel's mark in a robust futex whose owner died: `FUTEX_OWNER_DIED` of linux/futex.h.
+const OWNER_DIED: u32 = 0x4000_0000;
+
+impl EndpointStatus {
+    /// How this end stopped, if it did; `Err` is a word that no end writes.
+    #[inline]
+    pub(crate) fn ended(&self) -> Result<End, u32> {
+        // Acquire pairs with the Release in `finish`: what was published before the end is seen.
+        End::decode(self.end.load(Ordering::Acquire))
+    }
+
+    /// Whether this end still works, for a first look: acquires nothing.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.end.load(Ordering::Relaxed) == End::Open as u32
+    }
+
+    /// Records how this end stopped, unless that is known already.
+    pub(crate) fn finish(&self, end: End) {
+        // Release pairs with the Acquire in `ended`.
+        let _ = self.end.compare_exchange(End::Open as u32, end as u32, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Records that a new side A took the name, whatever was known before.
+    pub(crate) fn supersede(&self) {
+        // Release pairs with the Acquire in `ended`.
+        self.end.store(End::Superseded as u32, Ordering::Release);
+    }
+
+    /// The life word, if the kernel will mark it at the death of this end's process and has not yet.
+    pub(crate) fn watched_life(&self) -> Option<u32> {
+        let life = self.life.load(Ordering::Relaxed);
+        (life != 0 && life & OWNER_DIED == 0).then_some(life)
+    }
+
+    /// Whether the life word says that this end's process has died.
+    #[inline]
+    pub(crate) fn died(&self) -> bool {
+        self.life.load(Ordering::Acquire) & OWNER_DIED != 0
+    }
+}
+
+/// What was published up to a sequence.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Totals {
+    /// The sequence that the next two were counted up to.
+    pub(crate) counted: AtomicU64,
+    /// Messages published before it.
+    pub(crate) messages: AtomicU64,
+    /// Payload bytes of these.
+    pub(crate) bytes: AtomicU64,
+}
+
+/// Counted off the hot path, each line by one end.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub(crate) struct Counters {
+    /// Times this end found the ring full (the producer's line only) and had to wait.
+    pub(crate) full_waits: AtomicU64,
+    /// Times this end went to sleep.
+    pub(crate) parks: AtomicU64,
+    /// Times this end woke the other.
+    pub(crate) wakes: AtomicU64,
+    /// How often totals were written (the producer's line only). The last ones are `totals[version mod 4]`.
+    pub(crate) version: AtomicU64,
+    pub(crate) totals: [Totals; 4],
+}
+
+/// All words of one ring. Their offsets are in `docs/layout.md`.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Words {
+    pub(crate) control: Control,
+    pub(crate) producer: ProducerLine,
+    pub(crate) consumer: ConsumerLine,
+    pub(crate) producer_status: EndpointStatus,
+    pub(crate) consumer_status: EndpointStatus,
+    pub(crate) producer_counters: Counters,
+    pub(crate) consumer_counters: Counters,
+}
+
+/// Adds to a counter that only this end writes: a load and a store, no locked instruction.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(by);
+    counter.store(sum, Ordering::Relaxed);
+}

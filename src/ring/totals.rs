@@ -1,0 +1,136 @@
+//! How many messages and bytes went through a ring, without counting them one by one.
+//!
+//! A store for each message would be one more in the queue of stores that wait for the consumer's cache lines: a
+//! quarter of the rate of small messages. But every published length stands in the ring for a lap. So the producer
+//! adds up lengths now and then, and before it looks for room at the latest, since slots are used again only after a
+//! look. It writes the totals down in one of four places, in turns, and then the version that says which. Who asks reads
+//! the last place written, and adds up what came since.
+
+use crate::protocol::{Geometry, SKIP, Words};
+use crate::sync::{AtomicU32, Ordering, fence};
+
+/// Lengths that are added up before it is asked whether one is too large for a slot.
+const FEW: usize = 16;
+/// Messages that a reader adds up at most: a producer counts far more often, unless it publishes a large batch.
+const MOST: u64 = 4096;
+/// Times that a reader begins anew because the producer has counted meanwhile.
+const TRIES: u32 = 64;
+/// Places for totals. A version's place is written again for the version that is so much larger, and not before the
+/// one before that stands.
+const PLACES: u64 = 4;
+
+/// Messages and bytes up to a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) sequence: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Counted {
+    /// Adds what was published up to `tail`, at most a lap, and about `most` messages.
+    pub(super) fn advance(&mut self, tail: u64, lengths: &[AtomicU32], geometry: &Geometry, most: u64) {
+        let slots = lengths.len() as u64;
+        if tail.wrapping_sub(self.sequence) > slots {
+            // Corrupt: what stands there is of no lap that we know. It spoils these figures and nothing else.
+            self.sequence = tail;
+        }
+        let enough = self.messages.saturating_add(most);
+        while self.sequence != tail && self.messages < enough {
+            let index = self.sequence & (slots - 1);
+            let end = slots.min(index + tail.wrapping_sub(self.sequence).min(most));
+            let (mut singles, mut bytes, mut other) = (0, 0, None);
+            for few in lengths[index as usize..end as usize].chunks(FEW) {
+                // Messages of a slot each, as a rule: nothing but loads and sums that do not wait for each other.
+                let (mut any, mut sum) = (0, 0);
+                for word in few {
+                    let length = word.load(Ordering::Relaxed);
+                    any |= length;
+                    sum += u64::from(length);
+                }
+                if any as usize <= geometry.stride {
+                    singles += few.len() as u64;
+                    bytes += sum;
+                    continue;
+                }
+                for word in few {
+                    let length = word.load(Ordering::Relaxed);
+                    if length as usize > geometry.stride {
+                        other = Some(length);
+                        break;
+                    }
+                    singles += 1;
+                    bytes += u64::from(length);
+                }
+                if other.is_some() {
+                    break;
+                }
+            }
+            self.add(singles, singles, bytes);
+            let left = tail.wrapping_sub(self.sequence);
+            match other {
+                None => {}
+                Some(SKIP) => self.add(geometry.slots_to_lap_end(self.sequence).min(left), 0, 0),
+                Some(length) => {
+                    let slots = geometry.slots_for(length as usize) as u64;
+                    self.add(slots.min(left), 1, length.into());
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, slots: u64, messages: u64, bytes: u64) {
+        self.sequence = self.sequence.wrapping_add(slots);
+        self.messages = self.messages.wrapping_add(messages);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    /// Writes the totals down for others; only by the producer.
+    pub(super) fn publish(&self, words: &Words) {
+        let line = &words.producer_counters;
+        let version = line.version.load(Ordering::Relaxed).wrapping_add(1);
+        let place = &line.totals[(version % PLACES) as usize];
+        // With the fence in `of`: whoever sees one of these sees also the last version, and that it is three later than
+        // the one whose place this was.
+        fence(Ordering::Release);
+        place.counted.store(self.sequence, Ordering::Relaxed);
+        place.messages.store(self.messages, Ordering::Relaxed);
+        place.bytes.store(self.bytes, Ordering::Relaxed);
+        // Pairs with the Acquire in `of`.
+        line.version.store(version, Ordering::Release);
+    }
+
+    /// The totals up to the present tail. They never go back from one call to the next, and take a bounded time,
+    /// whatever the producer does; while it publishes thousands of messages at once, they may leave some out.
+    pub(crate) fn of(words: &Words, lengths: &[AtomicU32], geometry: &Geometry) -> Self {
+        let line = &words.producer_counters;
+        let mut found = Self::default();
+        for attempt in 0..TRIES {
+            // Pairs with the Release in `publish`.
+            let version = line.version.load(Ordering::Acquire);
+            let place = &line.totals[(version % PLACES) as usize];
+            let written = Self {
+                sequence: place.counted.load(Ordering::Relaxed),
+                messages: place.messages.load(Ordering::Relaxed),
+                bytes: place.bytes.load(Ordering::Relaxed),
+            };
+            let tail = words.producer.tail.load(Ordering::Acquire);
+            let mut all = written;
+            if tail.wrapping_sub(all.sequence) <= lengths.len() as u64 {
+                all.advance(tail, lengths, geometry, MOST);
+            }
+            // Pairs with the fence in `publish`: what was read came from no later count, unless the version shows it.
+            fence(Ordering::Acquire);
+            let later = line.version.load(Ordering::Relaxed).wrapping_sub(version);
+            if later == 0 {
+                return all;
+            }
+            // Lengths may have been used again since they were counted, but the place has not. Not the first time: an
+            // earlier call may have added something to this version.
+            if attempt > 0 && later < PLACES - 1 {
+                found = written;
+            }
+        }
+        found
+    }
+}

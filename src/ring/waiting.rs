@@ -1,0 +1,168 @@
+//! Waiting, for either half: look, learn of the peer's end, wait, look again.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::endpoint::Endpoint;
+use super::wait_limit::WaitLimit;
+use crate::error::{Corruption, RecvError, SendError};
+use crate::poll::{WaitEnd, wait};
+use crate::protocol::Words;
+
+/// Why a half got nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// There is nothing now, and the call does not wait.
+    NotNow,
+    Timeout,
+    /// Timed out, and nobody has attached yet.
+    NoPeer,
+    Interrupted,
+    Closed,
+    PeerDead,
+    Superseded,
+    Corrupt(Corruption),
+}
+
+macro_rules! from_stop {
+    ($error:ident: $not_now:ident, $no_peer:ident, $interrupted:ident) => {
+        impl From<Stop> for $error {
+            fn from(stop: Stop) -> Self {
+                match stop {
+                    Stop::NotNow => Self::$not_now,
+                    Stop::Timeout => Self::Timeout,
+                    Stop::NoPeer => Self::$no_peer,
+                    Stop::Interrupted => Self::$interrupted,
+                    Stop::Closed => Self::Closed,
+                    Stop::PeerDead => Self::PeerDead,
+                    Stop::Superseded => Self::Superseded,
+                    Stop::Corrupt(corruption) => Self::Corrupt(corruption),
+                }
+            }
+        }
+    };
+}
+
+// A sender is never interrupted, and a receiver that nobody has attached to has timed out.
+from_stop!(SendError: Full, NoPeer, Timeout);
+from_stop!(RecvError: Empty, Timeout, Interrupted);
+
+/// What a half waits for, and what it does meanwhile.
+pub(super) trait Waits {
+    /// A receiver first receives everything that was sent, then learns of its peer's end. A sender learns of it at
+    /// once.
+    const RECEIVES: bool;
+
+    fn endpoint(&mut self) -> &mut Endpoint;
+
+    /// Looks at the peer's index; whether `need` slots are there now.
+    fn look(&mut self, need: u64) -> Result<bool, Corruption>;
+
+    /// The same, without remembering anything, from the next sequence on.
+    fn ready(words: &Words, next: u64, slots: u64, need: u64) -> bool;
+
+    /// The next sequence.
+    fn next(&self) -> u64;
+
+    /// Gives the peer what this half still holds: it could wait for that.
+    fn let_go(&mut self);
+
+    /// From now on there is nothing.
+    fn give_up(&mut self);
+}
+
+/// One look, and what is known of the peer's end.
+pub(super) fn check<H: Waits>(half: &mut H, need: u64) -> Result<bool, Stop> {
+    if let Some(corruption) = half.endpoint().corruption {
+        return Err(Stop::Corrupt(corruption));
+    }
+    if half.endpoint().finished {
+        return Err(Stop::Closed);
+    }
+    match honest_check(half, need) {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(end)) => Err(end),
+        Err(corruption) => Err(poison(half, corruption)),
+    }
+}
+
+fn honest_check<H: Waits>(half: &mut H, need: u64) -> Result<Result<bool, Stop>, Corruption> {
+    let found = half.look(need)?;
+    if found && H::RECEIVES {
+        return Ok(Ok(true));
+    }
+    match half.endpoint().peer_end()? {
+        None => Ok(Ok(found)),
+        // Everything that was published before the end is visible now that the end is.
+        Some(_) if H::RECEIVES && half.look(need)? => Ok(Ok(true)),
+        Some(end) => Ok(Err(end)),
+    }
+}
+
+/// Makes the half unusable.
+#[cold]
+pub(super) fn poison<H: Waits>(half: &mut H, corruption: Corruption) -> Stop {
+    half.endpoint().corruption = Some(corruption);
+    half.give_up();
+    Stop::Corrupt(corruption)
+}
+
+/// Waits until `need` slots are there, as long as `limit` allows.
+#[cold]
+#[inline(never)]
+pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, limit: WaitLimit) -> Result<(), Stop> {
+    half.endpoint().choose_fence();
+    let limit = limit.started();
+    half.endpoint().deadline = limit.deadline();
+    loop {
+        if check(half, need)? {
+            half.endpoint().waits.reset();
+            return Ok(());
+        }
+        if !matches!(limit, WaitLimit::Gathering) {
+            half.let_go();
+        }
+        match limit {
+            WaitLimit::Gathering | WaitLimit::None => return dead_or(half, need, Stop::NotNow),
+            // Also when the peer keeps promising what is not there.
+            WaitLimit::Until(deadline) if Instant::now() >= deadline => {
+                let lonely = !H::RECEIVES && !half.endpoint().view.pair().peer_attached();
+                return dead_or(half, need, if lonely { Stop::NoPeer } else { Stop::Timeout });
+            }
+            _ => {}
+        }
+        if half.endpoint().interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        wait_once(half, need);
+    }
+}
+
+/// Nothing came: because the peer is dead, if it is time to ask, or for the reason given.
+fn dead_or<H: Waits>(half: &mut H, need: u64, reason: Stop) -> Result<(), Stop> {
+    let Endpoint { view, waits, .. } = half.endpoint();
+    if waits.probe_due() && view.pair().peer_is_gone() {
+        view.pair().record_peer_death();
+        if check(half, need)? {
+            return Ok(());
+        }
+    }
+    Err(reason)
+}
+
+/// Waits until something has happened, perhaps.
+fn wait_once<H: Waits>(half: &mut H, need: u64) {
+    let next = half.next();
+    let Endpoint { view, waits, interval, deadline, interrupt, .. } = half.endpoint();
+    let (words, slots, site) = (view.words(), view.slot_count(), view.park_site());
+    let mut looks = 0u32;
+    let ready = || {
+        looks = looks.saturating_add(1);
+        H::ready(words, next, slots, need) || !site.peer.is_open() || interrupt.load(Ordering::Acquire)
+    };
+    let end = wait(&site, waits, *deadline, ready, || view.pair().peer_is_gone());
+    if end == WaitEnd::PeerGone {
+        view.pair().record_peer_death();
+    }
+    interval.waited(looks);
+}

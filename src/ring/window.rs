@@ -1,0 +1,106 @@
+//! Several messages held at once.
+
+use std::collections::VecDeque;
+use std::ops::Index;
+
+use super::consumer::Consumer;
+use super::view::Message;
+use super::wait_limit::{WaitLimit, waiting_forms};
+use crate::error::RecvError;
+
+/// Holds received messages, oldest first, each in the slot it arrived in: `window[0]` to `window[len() - 1]`.
+///
+/// [`wait_for`](Self::wait_for) receives more, [`release`](Self::release) gives the oldest back, dropping the window
+/// gives back all. Messages that are held take slots: the sender goes on while others are free, and waits then. A
+/// window of `n` messages needs a ring that holds `n` messages and whatever the sender shall have ready meanwhile. It
+/// trusts the peer to leave committed slots alone, as a [`ReadSlot`](crate::ReadSlot) does.
+#[derive(Debug)]
+#[must_use = "dropping a window releases its messages"]
+pub struct Window<'a> {
+    consumer: &'a mut Consumer,
+    held: VecDeque<Message>,
+}
+
+impl<'a> Window<'a> {
+    pub(super) fn new(consumer: &'a mut Consumer) -> Self {
+        // Whatever a forgotten guard or window holds is nobody's.
+        consumer.release();
+        let held = std::mem::take(&mut consumer.spare);
+        Self { consumer, held }
+    }
+
+    waiting_forms! {
+        /// Receives messages until the window holds `count`, or more if it does already. Those that came before an
+        /// error stay.
+        #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
+        try_wait_for, wait_for, wait_for_timeout(count: usize) -> (), RecvError
+            = |window, limit| window.fill(count, limit);
+    }
+
+    pub(crate) fn fill(&mut self, count: usize, limit: WaitLimit) -> Result<(), RecvError> {
+        let slots = self.consumer.slot_count();
+        if count > slots {
+            return Err(RecvError::WindowTooLarge { asked: count, slots });
+        }
+        let limit = limit.started();
+        while self.held.len() < count {
+            let first = self.first();
+            let message = self.consumer.hold(first, |consumer| consumer.message(limit))?;
+            self.held.push_back(message);
+        }
+        Ok(())
+    }
+
+    /// The first sequence that is not released.
+    fn first(&self) -> u64 {
+        self.held.front().map_or(self.consumer.next_sequence(), Message::sequence)
+    }
+
+    /// Messages that are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// A message that is held, counted from the oldest.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.held.get(index).map(|message| self.consumer.endpoint.view.message_bytes(message))
+    }
+
+    /// The messages that are held, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[u8]> + ExactSizeIterator {
+        self.held.iter().map(|message| self.consumer.endpoint.view.message_bytes(message))
+    }
+
+    /// Gives the `count` oldest messages back to the sender, all if there are no more.
+    pub fn release(&mut self, count: usize) {
+        self.held.drain(..count.min(self.held.len()));
+        let first = self.first();
+        self.consumer.release_before(first);
+    }
+}
+
+/// A message that is held, counted from the oldest.
+///
+/// # Panics
+///
+/// If there are not so many.
+impl Index<usize> for Window<'_> {
+    type Output = [u8];
+
+    fn index(&self, index: usize) -> &[u8] {
+        self.consumer.endpoint.view.message_bytes(&self.held[index])
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        self.held.clear();
+        self.consumer.spare = std::mem::take(&mut self.held);
+        self.consumer.release();
+    }
+}

@@ -1,0 +1,41 @@
+//! One side's claim to be that side.
+
+use std::sync::Arc;
+
+use super::pair::SegmentPair;
+use crate::crash::step;
+use crate::protocol::Side;
+use crate::system::{LifeMark, StatusAt};
+
+/// The two halves of a side share it. When the last of them goes, so does the claim: side A removes both files, and
+/// the lock falls.
+#[derive(Debug)]
+pub(crate) struct SideGuard {
+    pub(crate) pair: Arc<SegmentPair>,
+    /// Where the kernel writes that this process has died.
+    _life: [Option<LifeMark>; 2],
+}
+
+impl SideGuard {
+    /// The side holds its lock already, and has not attached yet.
+    pub(crate) fn new(pair: SegmentPair) -> Self {
+        let life = [pair.tx.watch_life(StatusAt::Producer), pair.rx.watch_life(StatusAt::Consumer)];
+        Self { pair: Arc::new(pair), _life: life }
+    }
+}
+
+impl Drop for SideGuard {
+    fn drop(&mut self) {
+        if self.pair.side == Side::A {
+            // The name is ours while we hold the lock on `tx`. Its file goes last: until then it guards the other.
+            // What cannot be removed is left for the next `create`.
+            step("close: begin");
+            let removed = self.pair.rx.unlink();
+            step("close: second file removed");
+            let _ = removed.and_then(|()| self.pair.tx.unlink());
+            step("close: first file removed");
+        }
+        self.pair.tx.unlock();
+        step("close: unlocked");
+    }
+}

@@ -1,0 +1,87 @@
+//! The two segments of one side, and what this side knows of the other side's life.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::region::Segment;
+use crate::crash::step;
+use crate::protocol::{CAN_BARRIER, End, Fence, Kernel, Side};
+use crate::system::{Host, System};
+
+/// One side's two segments: this side sends through `tx`, its peer through `rx`.
+///
+/// The producer of a segment holds a lock on it for life, so this side's life is its lock on `tx`, and the peer's is
+/// its lock on `rx`.
+#[derive(Debug)]
+pub(crate) struct SegmentPair {
+    pub(crate) side: Side,
+    pub(crate) tx: Segment,
+    pub(crate) rx: Segment,
+    /// Whether the peer was ever seen there: what it writes later does not change that.
+    peer_seen: AtomicBool,
+}
+
+impl SegmentPair {
+    pub(crate) fn new(side: Side, tx: Segment, rx: Segment) -> Self {
+        // Side A was there: it made what side B found.
+        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B) }
+    }
+
+    /// Both segments: what is kept in both headers is written through here.
+    pub(crate) fn both(&self) -> [&Segment; 2] {
+        [&self.tx, &self.rx]
+    }
+
+    /// Whether the peer has been there and is there no more. A peer that closed in order has said so before; who asks
+    /// looks at that first, and again after this.
+    pub(crate) fn peer_is_gone(&self) -> bool {
+        self.peer_attached()
+            && (self.kernel_saw_peer_die()
+                // A lock that cannot be asked about says nothing about the peer.
+                || matches!(self.rx.is_locked(), Ok(false)))
+    }
+
+    /// Whether the peer has ever been there.
+    pub(crate) fn peer_attached(&self) -> bool {
+        if !self.peer_seen.load(Ordering::Relaxed) {
+            // Acquire pairs with the Release in `attach`: a peer that attached had its lock before.
+            let attached = self.rx.words().control.attached.load(Ordering::Acquire) != 0;
+            self.peer_seen.store(attached, Ordering::Relaxed);
+        }
+        self.peer_seen.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel has marked a life word of the peer, and no thread of it runs any more.
+    ///
+    /// The mark stands when the one thread that owns the word exits. It exits only when its whole process does: by a
+    /// signal, by `exit`, by `exec`. In each case the kernel makes SIGKILL pending in every other thread first. So
+    /// whoever still runs after the mark runs on until its processor is next interrupted, and no longer: on its way
+    /// back from there it dies. The barrier interrupts every processor that runs a registered process, as the peer has
+    /// said it is. What the peer published before is seen by whoever looks after this.
+    fn kernel_saw_peer_die(&self) -> bool {
+        let (rx, tx) = (self.rx.words(), self.tx.words());
+        let marked = rx.producer_status.died() || tx.consumer_status.died();
+        let registered =
+            rx.control.capabilities[self.side.other().index()].load(Ordering::Relaxed) & CAN_BARRIER != 0;
+        let certain = marked && registered && Host::has_barrier();
+        if certain {
+            Host::barrier();
+        }
+        certain
+    }
+
+    /// Records that the peer died, for both of this side's halves. Changes nothing if it closed in order or was
+    /// superseded.
+    pub(crate) fn record_peer_death(&self) {
+        self.rx.words().producer_status.finish(End::Died);
+        self.tx.words().consumer_status.finish(End::Died);
+    }
+
+    /// Tells the peer that this side is there. This side holds its lock already.
+    pub(crate) fn attach(&self) {
+        step("attach");
+        // Release pairs with the Acquire in `peer_attached`.
+        self.tx.words().control.attached.store(1, Ordering::Release);
+        // It may wait for us.
+        self.tx.words().consumer_status.wake::<Host>(Fence::Full, None);
+    }
+}

@@ -1,0 +1,167 @@
+//! What Linux, macOS and Windows differ in. This file is the whole seam: the rest of the crate calls [`Host`] and
+//! nothing else of the system's own.
+
+#[cfg(target_os = "linux")]
+mod life;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(not(target_os = "linux"))]
+mod portable;
+pub(crate) mod prefetch;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::fs::{File, Metadata};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use memmap2::MmapRaw;
+
+use crate::error::{ConfigError, FileError, SegmentError};
+use crate::protocol::Kernel;
+
+/// The system that this crate was compiled for.
+#[derive(Debug)]
+pub(crate) struct Host;
+
+/// How a side wants its memory; each side decides for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryOptions {
+    pub(crate) prefault: bool,
+    pub(crate) lock: bool,
+    pub(crate) huge_pages: bool,
+    pub(crate) numa_node: Option<u32>,
+}
+
+/// A file that is not whole yet. Dropping it removes what has no name of its own by then.
+pub(crate) trait Staged: Sized {
+    /// Makes an empty file for `path`, open for reading and writing, of this Unix mode.
+    fn new(path: &Path, mode: u32) -> io::Result<Self>;
+    fn file(&self) -> &File;
+    /// Gives the file its name; `false` if something stands there already.
+    fn publish(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// What each system provides. [`Kernel`] has the sleeping and waking.
+pub(crate) trait System: Kernel {
+    type Staged: Staged;
+
+    /// Whether a remover has a lock of its own, and never looks like the writer.
+    const CLAIM_IS_APART: bool;
+
+    /// Where named segments lie unless the user says otherwise.
+    fn directory() -> PathBuf;
+    /// Opens a file that may be anything, without following a link and without waiting.
+    fn open(path: &Path, write: bool) -> Result<File, FileError>;
+    /// The file is this user's, or is shared as both sides asked.
+    fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError>;
+    /// Reads what there is of the first bytes.
+    fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize>;
+    fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()>;
+    /// The largest file that this process may make, if there is a limit.
+    fn file_size_limit() -> Option<u64>;
+    /// Sets the length and claims the space, so that a full file system is an error now and no signal later.
+    fn allocate(file: &File, bytes: u64) -> io::Result<()>;
+    /// Claims what is not claimed yet of a file's own length.
+    fn keep_space(file: &File, bytes: u64) -> io::Result<()>;
+    /// Bytes that are free where the file lies.
+    fn available_bytes(file: &File) -> u64;
+    /// Whether `path` stands for this very file.
+    fn same_file(file: &File, path: &Path) -> bool;
+    /// Takes the name away. It may be gone already.
+    fn remove(path: &Path) -> io::Result<()>;
+    /// Removes what a crashed side A left half made beside `path`, and what could not be deleted while it was mapped.
+    fn sweep(path: &Path);
+    /// Removes what could not be deleted while it was mapped.
+    fn sweep_removed(path: &Path);
+
+    /// Takes the writer's lock; `false` if another holds it. It belongs to the open file, and the system drops it when
+    /// the last descriptor goes.
+    fn try_lock(file: &File) -> io::Result<bool>;
+    /// Takes the right to remove what a dead writer left; `false` if another has it.
+    fn try_claim(file: &File) -> io::Result<bool>;
+    /// Lets the writer's lock go.
+    fn unlock(file: &File);
+    /// Whether anybody else holds the writer's lock. Not for a file that this side has locked.
+    fn is_locked(file: &File) -> io::Result<bool>;
+
+    /// Keeps a forked child out of these mappings, and places the body as asked.
+    fn advise(header: &MmapRaw, body: &MmapRaw, options: MemoryOptions) -> Result<(), FileError>;
+
+    /// Whether this process can pass a barrier for all others, see [`Kernel::barrier`].
+    fn has_barrier() -> bool;
+    /// A clock that costs next to nothing and moves every few milliseconds.
+    fn coarse_now() -> Duration;
+    /// How this thread was scheduled so far.
+    fn scheduling() -> Scheduling;
+    /// Has the kernel mark `status.life` when this process dies. `None` where it cannot.
+    fn watch_life(file: &File, status: StatusAt) -> Option<LifeMark>;
+}
+
+/// How a thread was scheduled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scheduling {
+    /// Time that it ran.
+    pub(crate) ran: Duration,
+    /// Times that it gave its processor away to wait for something.
+    pub(crate) waited: u64,
+    /// Times that its processor was taken from it.
+    pub(crate) preempted: u64,
+}
+
+/// Which of a segment's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatusAt {
+    Producer,
+    Consumer,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use life::LifeMark;
+
+/// Only Linux marks a word at a process's death.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub(crate) enum LifeMark {}
+
+/// Sixty-four bits that no other generation has.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+}
+
+/// Refuses what only Linux has.
+#[cfg(not(target_os = "linux"))]
+fn only_plain_memory(options: MemoryOptions) -> Result<(), ConfigError> {
+    let refused = |option| Err(ConfigError::Unsupported { option, reason: "Linux only".to_owned() });
+    if options.huge_pages {
+        return refused("huge_pages");
+    }
+    if options.numa_node.is_some() {
+        return refused("numa_node");
+    }
+    Ok(())
+}
+
+/// Keeps these mappings in memory, if asked.
+fn lock_memory(mappings: [&MmapRaw; 2], options: MemoryOptions) -> Result<(), ConfigError> {
+    if !options.lock {
+        return Ok(());
+    }
+    let unsupported = |reason: String| ConfigError::Unsupported { option: "lock_memory", reason };
+    #[cfg(unix)]
+    for mapping in mappings {
+        mapping.lock().map_err(|e| unsupported(format!("{e}; raise the limit (`ulimit -l`)")))?;
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = mappings;
+        return Err(unsupported("Unix only".to_owned()));
+    }
+    Ok(())
+}

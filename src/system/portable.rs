@@ -1,0 +1,91 @@
+//! What macOS and Windows share: files with a name of their own until they are whole, and naps in place of a futex.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::random;
+
+/// Extension of a file that is not whole yet.
+pub(super) const NEW: &str = "new";
+/// Extension of a file that is removed, as soon as nobody has it mapped.
+pub(super) const OLD: &str = "old";
+
+/// A file under an exclusive name, removed when this is dropped; [`sweep`] removes what a crash leaves.
+pub(crate) struct Aside {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
+
+impl Aside {
+    pub(super) fn create(options: &mut OpenOptions, path: &Path) -> io::Result<Self> {
+        let path = aside(path, NEW);
+        let file = options.read(true).write(true).create_new(true).open(&path)?;
+        Ok(Self { file, path })
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // It may have its own name by now.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A name beside the one given that nobody else has.
+pub(super) fn aside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{:016x}.{extension}", random()));
+    PathBuf::from(name)
+}
+
+/// Removes what stands beside `path`: what a crashed side A left half made, what could not be deleted while it
+/// was mapped. What still cannot be is left for the next time. A side A that is at work on its file begins anew.
+pub(super) fn sweep(path: &Path) {
+    sweep_all(path, &[NEW, OLD]);
+}
+
+pub(super) fn sweep_all(path: &Path, extensions: &[&str]) {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else { return };
+    let prefix = format!("{}.", name.to_string_lossy());
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        let rest = found.strip_prefix(&prefix).and_then(|rest| rest.split_once('.'));
+        if rest.is_some_and(|(_, extension)| extensions.contains(&extension)) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Writes every byte, so that a full file system is an error now.
+pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = [0; 64 * 1024];
+    let mut file = file;
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..now as usize])?;
+        left -= now;
+    }
+    Ok(())
+}
+
+const NAP: Duration = Duration::from_micros(500);
+
+/// Time since this was first asked.
+pub(super) fn coarse_now() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
+}
+
+/// Naps until the word changes, at most for `time`. Nobody needs to wake it.
+pub(super) fn sleep_while(word: &AtomicU32, value: u32, time: Duration) {
+    let began = Instant::now();
+    while word.load(Ordering::Acquire) == value && began.elapsed() < time {
+        std::thread::sleep(NAP.min(time));
+    }
+}

@@ -1,0 +1,98 @@
+//! What Linux and macOS share: owners, modes, identity of files.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::process::{Resource, geteuid, getrlimit};
+
+use crate::error::{FileError, SegmentError};
+
+/// Opens without following a link, without waiting for a pipe's other end, and not for child programs.
+pub(super) fn open(path: &Path, write: bool) -> Result<File, FileError> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(|e| {
+        match e.raw_os_error() {
+            // A link, a directory, a socket.
+            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => SegmentError::NotAFile.into(),
+            Some(libc::EACCES) => denied(path).map_or_else(|| e.into(), Into::into),
+            _ => e.into(),
+        }
+    })
+}
+
+/// Says whose file it is that the system does not let us open.
+fn denied(path: &Path) -> Option<SegmentError> {
+    let found = std::fs::symlink_metadata(path).ok()?.uid();
+    let expected = geteuid().as_raw();
+    (found != expected).then_some(SegmentError::Owner { found, expected })
+}
+
+/// The file is this user's, or is shared as both sides asked.
+pub(super) fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError> {
+    let (found, expected) = (metadata.uid(), geteuid().as_raw());
+    let mode = metadata.mode() & 0o7777;
+    match group_mode.filter(|asked| asked & 0o077 != 0) {
+        // What another user made is joined only if both asked for the same.
+        Some(asked) if mode & !asked != 0 || (found != expected && mode != asked) => {
+            Err(SegmentError::Mode { found: mode, expected: asked })
+        }
+        None if found != expected => Err(SegmentError::Owner { found, expected }),
+        // One number stands for every user that has none here, so that it may be anybody's.
+        _ if stands_for_many(found) => Err(SegmentError::OwnerUnknown { overflow: found }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this number may stand for several users: user_namespaces(7), "Unmapped user and group IDs".
+#[cfg(target_os = "linux")]
+fn stands_for_many(user: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    if read("/proc/sys/kernel/overflowuid").trim().parse() != Ok(user) {
+        return false;
+    }
+    let mapped = read("/proc/self/uid_map").lines().fold(0u64, |sum, line| {
+        let count = line.split_whitespace().nth(2).and_then(|count| count.parse().ok());
+        sum.saturating_add(count.unwrap_or(0))
+    });
+    // Every number but -1, which is no user.
+    mapped < u64::from(u32::MAX)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stands_for_many(_user: u32) -> bool {
+    false
+}
+
+pub(super) fn file_size_limit() -> Option<u64> {
+    getrlimit(Resource::Fsize).current
+}
+
+/// Reads what there is of the first bytes.
+pub(super) fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize> {
+    let bytes = prefix.len().min(usize::try_from(file_bytes).unwrap_or(usize::MAX));
+    file.read_exact_at(&mut prefix[..bytes], 0)?;
+    Ok(bytes)
+}
+
+pub(super) fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)
+}
+
+pub(super) fn same_file(file: &File, path: &Path) -> bool {
+    let Ok(named) = std::fs::symlink_metadata(path) else { return false };
+    file.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (named.dev(), named.ino()))
+}
+
+pub(super) fn available_bytes(file: &File) -> u64 {
+    rustix::fs::fstatvfs(file).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,359 @@
+//! One side of a duplex channel of any kind of message: both halves, from creation to the end.
+//!
+//! A kind of message is a pair of halves around a [`Producer`] and a [`Consumer`]. It says what its messages are
+//! ([`Payload`]) and how they are built and read; everything else about a channel stands here, once. To add a kind:
+//! write its two halves, implement [`SendHalf`], [`ReceiveHalf`] and [`Carries`] for them, wrap a [`Duplex`] of them
+//! in a public type, and give that type its methods by [`duplex_methods`] and [`delegate`].
+
+use std::fmt;
+use std::time::Duration;
+
+use super::lifecycle;
+use super::payload::{Payload, Payloads};
+use super::stats::Stats;
+use crate::config::Config;
+use crate::error::{CreateError, OpenError, RecvError, SendError};
+use crate::protocol::Side;
+use crate::ring::{Consumer, Producer, RingStats};
+use crate::segment::SideGuard;
+
+/// A sending half.
+pub trait SendHalf {
+    #[doc(hidden)]
+    fn new(producer: Producer) -> Self;
+    #[doc(hidden)]
+    fn producer(&self) -> &Producer;
+    #[doc(hidden)]
+    fn producer_mut(&mut self) -> &mut Producer;
+}
+
+/// A receiving half.
+pub trait ReceiveHalf {
+    #[doc(hidden)]
+    fn new(consumer: Consumer) -> Self;
+    #[doc(hidden)]
+    fn consumer(&self) -> &Consumer;
+    #[doc(hidden)]
+    fn consumer_mut(&mut self) -> &mut Consumer;
+    /// Takes over the settings of the half that this one replaces.
+    #[doc(hidden)]
+    fn succeed(&mut self, _former: &Self) {}
+}
+
+/// What a half's messages are.
+pub(crate) trait Carries {
+    fn payload() -> Payload;
+}
+
+pub(crate) struct Duplex<S, R> {
+    // The order matters: a peer that waits for us first sees the direction end that it reads from.
+    pub(crate) sender: S,
+    pub(crate) receiver: R,
+    /// None if the channel is anonymous.
+    name: Option<String>,
+    config: Config,
+}
+
+impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
+    fn payloads() -> Payloads {
+        Payloads { tx: S::payload(), rx: R::payload() }
+    }
+
+    pub(crate) fn create(name: &str, config: &Config) -> Result<Self, CreateError> {
+        let guard = lifecycle::create(name, config, Self::payloads())?;
+        Ok(Self::new(guard, Some(name), config))
+    }
+
+    pub(crate) fn open(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
+        let guard = lifecycle::open(name, wait, config, Self::payloads(), None)?;
+        Ok(Self::new(guard, Some(name), config))
+    }
+
+    pub(crate) fn reopen(&mut self, wait: Duration) -> Result<(), OpenError> {
+        let pair = &self.sender.producer().guard().pair;
+        if pair.side == Side::A {
+            return Err(OpenError::WrongSide);
+        }
+        let name = self.name.as_deref().ok_or(OpenError::NoName)?;
+        // How this side waits may have been changed since it was configured.
+        let config = self.config.clone().poll(self.sender.producer().poll_control().local());
+        let guard = lifecycle::open(name, wait, &config, Self::payloads(), Some(pair.rx.fixed.generation))?;
+        let mut next = Self::new(guard, Some(name), &config);
+        next.receiver.succeed(&self.receiver);
+        *self = next;
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pair(config: &Config) -> Result<(Self, [std::os::fd::OwnedFd; 2]), CreateError> {
+        let guard = lifecycle::create_anonymous(config, Self::payloads())?;
+        let descriptor = |segment: &crate::segment::Segment| {
+            let path = std::path::Path::new("/proc/self/fd");
+            segment.descriptor().map_err(crate::error::Failure::at("open again", path))
+        };
+        let descriptors = [descriptor(&guard.pair.tx)?, descriptor(&guard.pair.rx)?];
+        Ok((Self::new(guard, None, config), descriptors))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn from_fds(
+        descriptors: [std::os::fd::OwnedFd; 2],
+        config: &Config,
+    ) -> Result<Self, OpenError> {
+        let guard = lifecycle::open_anonymous(descriptors, config, Self::payloads())?;
+        Ok(Self::new(guard, None, config))
+    }
+}
+
+impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
+    fn new(guard: std::sync::Arc<SideGuard>, name: Option<&str>, config: &Config) -> Self {
+        Self {
+            sender: S::new(Producer::new(std::sync::Arc::clone(&guard))),
+            receiver: R::new(Consumer::new(guard)),
+            name: name.map(str::to_owned),
+            config: config.clone(),
+        }
+    }
+
+    pub(crate) fn peer_attached(&self) -> bool {
+        self.sender.producer().guard().pair.peer_attached()
+    }
+
+    pub(crate) fn wait_for_peer(&mut self, wait: Duration) -> Result<(), RecvError> {
+        self.receiver.consumer_mut().wait_for_peer(wait)
+    }
+
+    pub(crate) fn finish(&mut self, wait: Duration) -> Result<(), SendError> {
+        self.sender.producer_mut().finish(wait)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let pair = &self.sender.producer().guard().pair;
+        Stats { tx: RingStats::of(&pair.tx), rx: RingStats::of(&pair.rx) }
+    }
+
+    pub(crate) fn fmt(&self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(kind)
+            .field("name", &self.name)
+            .field("sender", self.sender.producer())
+            .field("receiver", self.receiver.consumer())
+            .finish()
+    }
+}
+
+/// Gives a channel type the methods that every kind has.
+macro_rules! duplex_methods {
+    (
+        [$($generics:tt)*] $channel:ident $types:tt where [$($made:tt)*];
+        $sender:ty, $receiver:ty; $name:literal
+    ) => { $crate::transport::duplex_methods! { @ [$($generics)*] [$channel $types] [$($made)*] $sender, $receiver, $name } };
+    (@ [$($generics:tt)*] [$channel:ident [$($types:tt)*]] [$($made:tt)*] $sender:ty, $receiver:ty, $name:literal) => {
+        impl<$($generics)*> $channel<$($types)*> where $($made)* {
+            /// Side A: makes the channel `name` afresh. What a dead side A left under the name is reclaimed.
+            ///
+            /// # Errors
+            ///
+            /// [`CreateError::Config`] for an invalid name, size or option, [`CreateError::InUse`] if a live side A
+            /// holds the name, [`CreateError::Segment`] if a file is in the way that is not a leftover of ours,
+            /// [`CreateError::NoSpace`], [`NoInodes`](CreateError::NoInodes) or
+            /// [`FileSizeLimit`](CreateError::FileSizeLimit) if the segments do not fit, [`CreateError::Io`] if the
+            /// system refuses.
+            pub fn create(name: &str, config: &Config) -> Result<Self, CreateError> {
+                Duplex::create(name, config).map(Self)
+            }
+
+            /// Side B: joins the channel `name`, waiting up to `wait` for a live side A to have made it.
+            ///
+            /// # Errors
+            ///
+            /// [`OpenError::Timeout`] if there was none to join, with what was missing; [`OpenError::InUse`] if a live
+            /// side B is there; [`OpenError::Type`] unless side A receives what this side sends and sends what it
+            /// receives; [`OpenError::Segment`] if what stands there is not a whole segment of this user and version;
+            /// [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if the system refuses.
+            pub fn open(name: &str, wait: Duration) -> Result<Self, OpenError> {
+                Self::open_with(name, wait, &Config::new())
+            }
+
+            /// Side B with its own poll mode, permissions, directory and memory options, and the tag it expects. The
+            /// geometry is side A's.
+            ///
+            /// # Errors
+            ///
+            /// As [`open`](Self::open), and [`OpenError::Tag`] if side A gave another `message_tag`.
+            pub fn open_with(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
+                Duplex::open(name, wait, config).map(Self)
+            }
+
+            /// Side B, after the peer closed, died or was superseded: joins the next generation of the channel, waiting
+            /// up to `wait` for it. It waits as this side was last told to. On failure the channel is as it was.
+            ///
+            /// # Errors
+            ///
+            /// As [`open_with`](Self::open_with), [`OpenError::WrongSide`] on side A, which creates anew, and
+            /// [`OpenError::NoName`] for an anonymous channel.
+            pub fn reopen(&mut self, wait: Duration) -> Result<(), OpenError> {
+                self.0.reopen(wait)
+            }
+
+            /// Makes an anonymous channel over sealed memory files, and is its side A. The descriptors are for side B:
+            /// let a child inherit them or send them over a Unix socket, then call [`from_fds`](Self::from_fds) there.
+            ///
+            /// Nobody can shorten the memory, so no mapping of it faults, and no file system is involved. Drop the
+            /// descriptors once side B has its own. They close on `exec`; clear that flag for a child that is to
+            /// inherit them.
+            ///
+            /// # Errors
+            ///
+            /// [`CreateError::Config`] for an invalid size or option, [`CreateError::Io`] if the system refuses.
+            #[cfg(target_os = "linux")]
+            pub fn pair(config: &Config) -> Result<(Self, [::std::os::fd::OwnedFd; 2]), CreateError> {
+                Duplex::pair(config).map(|(side, descriptors)| (Self(side), descriptors))
+            }
+
+            /// Side B of an anonymous channel, from the descriptors that [`pair`](Self::pair) gave, in that order.
+            ///
+            /// # Errors
+            ///
+            /// [`OpenError::Segment`] if a descriptor is not a sealed segment of this version, [`OpenError::InUse`] if
+            /// a live side B is there, [`OpenError::Tag`] and [`OpenError::Type`] if the two sides differ,
+            /// [`OpenError::Timeout`] if side A is gone, [`OpenError::Io`] if the system refuses.
+            #[cfg(target_os = "linux")]
+            pub fn from_fds(
+                descriptors: [::std::os::fd::OwnedFd; 2],
+                config: &Config,
+            ) -> Result<Self, OpenError> {
+                Duplex::from_fds(descriptors, config).map(Self)
+            }
+        }
+
+        impl<$($generics)*> $channel<$($types)*> {
+            /// Gives the two halves to whoever needs them: each is `Send`. The channel's name goes with the last.
+            pub fn split(self) -> ($sender, $receiver) {
+                (self.0.sender, self.0.receiver)
+            }
+
+            /// Both halves at once, for a caller that answers a message while it is borrowed.
+            pub fn halves(&mut self) -> (&mut $sender, &mut $receiver) {
+                (&mut self.0.sender, &mut self.0.receiver)
+            }
+
+            /// Which side of the channel this is.
+            pub fn side(&self) -> Side {
+                self.0.sender.producer().side()
+            }
+
+            /// Whether the other side has ever been there. It may have gone since.
+            pub fn peer_attached(&self) -> bool {
+                self.0.peer_attached()
+            }
+
+            /// Waits until the other side has come, at most `wait`. It may have gone since.
+            ///
+            /// # Errors
+            ///
+            /// [`RecvError::Timeout`] if it has not come in time; [`RecvError::Interrupted`] if an [`Interrupter`]
+            /// ended the wait.
+            pub fn wait_for_peer(&mut self, wait: Duration) -> Result<(), RecvError> {
+                self.0.wait_for_peer(wait)
+            }
+
+            /// Closes the direction in which this side sends, in order, once the peer has released everything that was
+            /// sent, waiting for that at most `wait`. Then sending returns [`SendError::Closed`]; receiving goes on.
+            /// On failure nothing is closed.
+            ///
+            /// # Errors
+            ///
+            /// As [`Producer::finish`](crate::Producer::finish).
+            pub fn finish(&mut self, wait: Duration) -> Result<(), SendError> {
+                self.0.finish(wait)
+            }
+
+            /// A handle by which another thread ends a wait for a message.
+            pub fn interrupter(&self) -> Interrupter {
+                self.0.receiver.consumer().interrupter()
+            }
+
+            /// Slots in the direction this side sends.
+            pub fn slot_count(&self) -> usize {
+                self.0.sender.producer().slot_count()
+            }
+
+            /// Figures of both rings, now.
+            pub fn stats(&self) -> Stats {
+                self.0.stats()
+            }
+
+            /// A handle on both sides' poll modes.
+            pub fn poll_control(&self) -> PollControl {
+                self.0.sender.producer().poll_control()
+            }
+        }
+
+        impl<$($generics)*> ::std::fmt::Debug for $channel<$($types)*> {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                self.0.fmt($name, f)
+            }
+        }
+    };
+}
+pub(crate) use duplex_methods;
+
+/// Repeats a half's methods on the whole channel.
+macro_rules! delegate {
+    ([$($generics:tt)*] $channel:ident [$($types:tt)*], $half:ident: $type:ident {
+        $( $name:ident ( $($arg:ident : $kind:ty),* ) -> $result:ty; )*
+    }) => {
+        impl<$($generics)*> $channel<$($types)*> {
+            $(
+                #[doc = concat!("[`", stringify!($type), "::", stringify!($name), "`] of this side.")]
+                ///
+                /// # Errors
+                ///
+                #[doc = concat!("As [`", stringify!($type), "::", stringify!($name), "`].")]
+                #[inline(always)]
+                pub fn $name(&mut self, $($arg: $kind),*) -> $result {
+                    self.0.$half.$name($($arg),*)
+                }
+            )*
+        }
+    };
+}
+pub(crate) use delegate;
+
+/// Gives a typed half the methods that say what it is: its producer's or consumer's.
+macro_rules! half_methods {
+    ([$($generics:tt)*] $half:ident [$($types:tt)*], $inner:ident) => {
+        impl<$($generics)*> $half<$($types)*> {
+            /// Which side of the channel this is.
+            pub fn side(&self) -> Side {
+                self.$inner.side()
+            }
+
+            /// Slots of this direction.
+            pub fn slot_count(&self) -> usize {
+                self.$inner.slot_count()
+            }
+
+            /// Slots in use: published and not yet released.
+            pub fn used_slots(&self) -> usize {
+                self.$inner.used_slots()
+            }
+
+            /// Slots that the sender can fill now without waiting.
+            pub fn free_slots(&self) -> usize {
+                self.$inner.free_slots()
+            }
+
+            /// Figures of this direction, now.
+            pub fn stats(&self) -> RingStats {
+                self.$inner.stats()
+            }
+
+            /// A handle on both sides' poll modes.
+            pub fn poll_control(&self) -> PollControl {
+                self.$inner.poll_control()
+            }
+        }
+    };
+}
+pub(crate) use half_methods;

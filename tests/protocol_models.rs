@@ -1,0 +1,270 @@
+//! Loom tries every order in which the two sides' steps can happen and every value a weak memory may show. Compiles
+//! `src/protocol` with loom's atomics. Run with
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test protocol_models`; with `LOOM_EXHAUSTIVE=1` and the name of a
+//! model without a bound on preemptions: a minute for the ends, many for the rest.
+#![cfg(loom)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "the models use a part of the protocol")]
+
+#[path = "../src/crash.rs"]
+mod crash;
+#[path = "../src/error.rs"]
+mod error;
+#[path = "../src/protocol/mod.rs"]
+mod protocol;
+
+/// In place of `src/sync.rs`. `membarrier` is a full barrier of the caller and of every other thread; loom has no such
+/// thing, so here the light fence is a full one too.
+mod sync {
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+    pub(crate) fn compiler_fence(order: Ordering) {
+        fence(order);
+    }
+}
+
+use std::sync::atomic::AtomicU64 as Count;
+use std::time::Duration;
+
+use loom::cell::UnsafeCell;
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+use protocol::{End, Fence, Kernel, Words};
+use sync::{AtomicU32, Ordering, fence};
+
+loom::lazy_static! {
+    static ref BUCKET: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+}
+
+/// The kernel's part as loom can try it: sleeping compares the words and goes to sleep in one step, nobody wakes by
+/// itself, and no time passes. A lost wake is a deadlock.
+struct Model;
+
+impl Kernel for Model {
+    fn barrier() {
+        fence(Ordering::SeqCst);
+    }
+
+    fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, _time: Duration) {
+        let (lock, sleepers) = &*BUCKET;
+        let mut guard = lock.lock().unwrap();
+        let same = |(word, value): (&AtomicU32, u32)| word.load(Ordering::Relaxed) == value;
+        while same((word, value)) && other.is_none_or(same) {
+            guard = sleepers.wait(guard).unwrap();
+        }
+    }
+
+    fn wake(_word: &AtomicU32) {
+        let (lock, sleepers) = &*BUCKET;
+        let _guard = lock.lock().unwrap();
+        sleepers.notify_all();
+    }
+
+    fn now() -> u64 {
+        0
+    }
+
+    fn processor() -> Option<u32> {
+        None
+    }
+}
+
+/// The words of a ring and its slots; loom reports any slot that both sides touch at once.
+struct Ring<const SLOTS: usize> {
+    words: Words,
+    slots: [UnsafeCell<u64>; SLOTS],
+}
+
+// SAFETY: the cells are what the protocol guards; loom checks that it does.
+#[allow(unsafe_code)]
+unsafe impl<const SLOTS: usize> Sync for Ring<SLOTS> {}
+
+impl<const SLOTS: usize> Ring<SLOTS> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { words: Words::default(), slots: std::array::from_fn(|_| UnsafeCell::new(0)) })
+    }
+
+    #[allow(unsafe_code)]
+    fn write(&self, sequence: u64, value: u64) {
+        // SAFETY: loom checks that nobody else has the cell.
+        self.slots[sequence as usize % SLOTS].with_mut(|slot| unsafe { *slot = value });
+    }
+
+    #[allow(unsafe_code)]
+    fn read(&self, sequence: u64) -> u64 {
+        // SAFETY: loom checks that nobody writes the cell.
+        self.slots[sequence as usize % SLOTS].with(|slot| unsafe { *slot })
+    }
+
+    /// Waits by parking until `slots` slots before `tail` are free.
+    fn wait_free(&self, tail: u64, slots: u64) {
+        let free = || SLOTS as u64 - self.words.taken(tail, SLOTS as u64).unwrap() >= slots;
+        while !free() {
+            self.words.producer_status.park::<Model>(&self.words.consumer_status, Duration::MAX, free);
+        }
+    }
+
+    /// Waits by parking until something from `next` on is published, or the producer has ended.
+    fn wait_published(&self, next: u64) -> Result<u64, End> {
+        let count = || self.words.published(next, SLOTS as u64).unwrap();
+        let ended = || self.words.producer_status.ended().unwrap();
+        loop {
+            let end = ended();
+            match count() {
+                0 if end != End::Open => return Err(end),
+                0 => {
+                    let ready = || count() > 0 || ended() != End::Open || self.words.producer_status.died();
+                    self.words.consumer_status.park::<Model>(
+                        &self.words.producer_status,
+                        Duration::MAX,
+                        ready,
+                    );
+                    if self.words.producer_status.died() && count() == 0 {
+                        return Err(End::Died);
+                    }
+                }
+                published => return Ok(published),
+            }
+        }
+    }
+
+    fn close(&self, end: End) {
+        match end {
+            End::Superseded => self.words.producer_status.supersede(),
+            end => self.words.producer_status.finish(end),
+        }
+        self.words.consumer_status.wake::<Model>(Fence::Full, None);
+    }
+
+    /// Publishes messages of these many slots each: the sequence is each slot's value.
+    fn produce(&self, spans: &[u64], fence: Fence) {
+        let mut tail = 0;
+        for span in spans {
+            self.wait_free(tail, *span);
+            for sequence in tail..tail + span {
+                self.write(sequence, sequence);
+            }
+            tail += span;
+            self.words.publish::<Model>(tail, fence);
+        }
+    }
+
+    /// Receives `total` slots, checks them, and releases what it has seen at once.
+    fn consume(&self, total: u64, fence: Fence) {
+        let mut next = 0;
+        while next < total {
+            let published = self.wait_published(next).unwrap();
+            for sequence in next..next + published {
+                assert_eq!(self.read(sequence), sequence);
+            }
+            next += published;
+            self.words.release::<Model>(next, fence);
+        }
+    }
+}
+
+/// Tries every order, or those with at most so many preemptions, and says how many there were.
+fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+    let executions = std::sync::Arc::new(Count::new(0));
+    let counted = std::sync::Arc::clone(&executions);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions.filter(|_| std::env::var_os("LOOM_EXHAUSTIVE").is_none());
+    builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    });
+    println!("loom: {name}: {} executions", executions.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+/// Runs both sides; the consumer in the model's main thread.
+fn duel<const SLOTS: usize>(name: &str, preemptions: Option<usize>, spans: &'static [u64], fence: Fence) {
+    explore(name, preemptions, move || {
+        let ring = Ring::<SLOTS>::new();
+        let producer = Arc::clone(&ring);
+        let thread = thread::spawn(move || producer.produce(spans, fence));
+        ring.consume(spans.iter().sum(), fence);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn publish_and_consume_with_parking_on_both_sides() {
+    duel::<1>("parking on both sides", Some(4), &[1, 1], Fence::Full);
+}
+
+#[test]
+fn the_same_with_the_sleepers_barrier_for_both() {
+    duel::<1>("parking, light fence", Some(4), &[1, 1], Fence::Light);
+}
+
+#[test]
+fn full_and_empty_in_a_ring_of_two() {
+    duel::<2>("full and empty", Some(3), &[1, 1, 1], Fence::Full);
+}
+
+#[test]
+fn a_span_waits_for_all_its_slots_and_is_seen_whole() {
+    duel::<2>("span", Some(4), &[1, 2], Fence::Full);
+}
+
+/// Everything published before an end is received before the end is.
+fn end_is_last(name: &str, preemptions: Option<usize>, end: End) {
+    explore(name, preemptions, move || {
+        let ring = Ring::<2>::new();
+        let producer = Arc::clone(&ring);
+        let thread = thread::spawn(move || {
+            producer.produce(&[1], Fence::Full);
+            producer.close(end);
+        });
+        ring.consume(1, Fence::Full);
+        assert_eq!(ring.wait_published(1), Err(end));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn close_wakes_and_comes_last() {
+    end_is_last("close", Some(5), End::Closed);
+}
+
+#[test]
+fn supersede_wakes_and_comes_last() {
+    end_is_last("supersede", Some(5), End::Superseded);
+}
+
+#[test]
+fn only_one_end_is_remembered_unless_superseded() {
+    explore("ends meet", None, || {
+        let ring = Ring::<1>::new();
+        let other = Arc::clone(&ring);
+        let thread = thread::spawn(move || other.words.producer_status.finish(End::Closed));
+        ring.words.producer_status.finish(End::Died);
+        thread.join().unwrap();
+        let end = ring.words.producer_status.ended().unwrap();
+        assert!(matches!(end, End::Closed | End::Died));
+        ring.words.producer_status.supersede();
+        ring.words.producer_status.finish(End::Closed);
+        assert_eq!(ring.words.producer_status.ended(), Ok(End::Superseded));
+    });
+}
+
+/// The kernel's mark, made the way the kernel makes it: by a swap of the word, then a wake of who sleeps on it.
+#[test]
+fn a_death_wakes_a_sleeper_and_comes_after_what_was_published() {
+    const OWNED: u32 = 0x8000_0001;
+    const OWNER_DIED: u32 = 0x4000_0000;
+    explore("death", Some(4), || {
+        let ring = Ring::<2>::new();
+        ring.words.producer_status.life.store(OWNED, Ordering::Relaxed);
+        let producer = Arc::clone(&ring);
+        let thread = thread::spawn(move || {
+            producer.produce(&[1], Fence::Full);
+            producer.words.producer_status.life.swap(OWNED | OWNER_DIED, Ordering::SeqCst);
+            Model::wake(&producer.words.producer_status.life);
+        });
+        ring.consume(1, Fence::Full);
+        assert_eq!(ring.wait_published(1), Err(End::Died));
+        thread.join().unwrap();
+    });
+}

@@ -65,10 +65,10 @@ mod channel;
 #[cfg(not(loom))]
 mod config;
 /// Steps at which tests kill the process.
-#[cfg(feature = "crash-points")]
+#[cfg(crash_points)]
 #[doc(hidden)]
 pub mod crash;
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(crash_points))]
 mod crash;
 mod error;
 mod poll;

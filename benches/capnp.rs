@@ -1,16 +1,12 @@
 //! What a Cap'n Proto message costs through the channel, beyond building and reading it.
 //!
 //! ```sh
-//! cargo bench --features schemas --bench capnp
+//! cargo bench --bench capnp
 //! ```
 //!
 //! A request-reply builds and reads a message twice: the request, and a reply of the same size. So the channel
 //! is compared with twice build and read in one process plus one bare round trip of the ring. Both processes
 //! are pinned and spin. Rounds of all kinds are interleaved, and medians of them are printed, of ratios too.
-
-#![allow(clippy::unwrap_used, reason = "generated code")]
-
-capnp::generated_code!(mod quotes_capnp);
 
 use std::error::Error;
 use std::hint::black_box;
@@ -23,7 +19,7 @@ use std::time::{Duration, Instant};
 use capnp::message::{self, ReaderOptions, ScratchSpaceHeapAllocator, SegmentArray};
 use capnproto_shm_transport::{CapnpChannel, Config, PollMode, Transport};
 use comfy_table::Table;
-use quotes_capnp::quotes;
+use schemas::quotes_capnp::quotes;
 
 type Channel = CapnpChannel<quotes::Owned>;
 type Outcome<T> = Result<T, Box<dyn Error>>;

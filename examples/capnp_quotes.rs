@@ -2,22 +2,17 @@
 //! read in shared memory. One command runs both processes:
 //!
 //! ```sh
-//! cargo run --features schemas --example capnp_quotes
+//! cargo run --example capnp_quotes
 //! ```
 //!
 //! The schema is `schema/quotes.capnp`. Your own crate gets its Rust from `capnpc` as usual.
-
-#![allow(clippy::unwrap_used, reason = "generated code")]
-
-// In your crate: `capnp::generated_code!(mod quotes_capnp);` likewise, with your own build script.
-capnp::generated_code!(mod quotes_capnp);
 
 use std::error::Error;
 use std::process::Command;
 use std::time::Duration;
 
 use capnproto_shm_transport::{CapnpChannel, Config, RecvError};
-use quotes_capnp::{book, quotes};
+use schemas::quotes_capnp::{book, quotes};
 
 const ROUNDS: u64 = 5;
 

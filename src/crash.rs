@@ -1,8 +1,8 @@
-//! Death at every step, for tests: with the feature `crash-points` each named step of each operation counts
-//! itself, and the process kills itself without warning at the one it was armed for. Without the feature the
-//! steps are nothing.
+//! Death at every step, for tests: compiled with `--cfg crash_points` each named step of each operation counts
+//! itself, and the process kills itself without warning at the one it was armed for. Otherwise the steps are
+//! nothing.
 
-#[cfg(feature = "crash-points")]
+#[cfg(crash_points)]
 mod armed {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,12 +58,12 @@ mod armed {
     }
 }
 
-#[cfg(feature = "crash-points")]
+#[cfg(crash_points)]
 pub(crate) use armed::step;
-#[cfg(feature = "crash-points")]
+#[cfg(crash_points)]
 pub use armed::{arm, kill, seen};
 
 /// A named step.
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(crash_points))]
 #[inline(always)]
 pub(crate) fn step(_name: &'static str) {}

@@ -61,10 +61,10 @@ mod capnp_channel;
 mod channel;
 mod config;
 /// Steps at which tests kill the process.
-#[cfg(feature = "crash-points")]
+#[cfg(crash_points)]
 #[doc(hidden)]
 pub mod crash;
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(crash_points))]
 mod crash;
 mod error;
 mod poll;

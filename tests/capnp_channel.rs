@@ -3,22 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
-capnp::generated_code!(mod blob_capnp);
-capnp::generated_code!(mod tree_capnp);
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use blob_capnp::blob;
 use capnp::message::ReaderOptions;
 use capnproto_shm_transport::{
     CapnpChannel, CapnpReceiver, CapnpSender, Config, CreateError, OpenError, PollMode, RecvError, SendError,
     Transport,
 };
 use common::{LONG, play, spawn, unique};
-use tree_capnp::tree;
+use schemas::blob_capnp::blob;
+use schemas::tree_capnp::tree;
 
 type Blobs = CapnpChannel<blob::Owned>;
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().join(format!("../examples/{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{} is missing; build the examples with the feature `schemas`", path.display());
+    assert!(path.exists(), "{} is missing; build the examples with the feature `capnp`", path.display());
     path
 }
 

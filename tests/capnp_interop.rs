@@ -5,14 +5,13 @@
 
 mod common;
 mod tools;
-capnp::generated_code!(mod quotes_capnp);
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use capnproto_shm_transport::{CapnpChannel, Config, Transport};
 use common::{LONG, unique};
-use quotes_capnp::quotes;
+use schemas::quotes_capnp::{level, quotes};
 
 type Quotes = CapnpChannel<quotes::Owned>;
 
@@ -61,7 +60,7 @@ fn check(message: quotes::Reader<'_>) -> capnp::Result<()> {
     assert_eq!(books.len(), 2);
     let book = books.get(0);
     assert_eq!(book.get_symbol()?.to_str()?, "VOD");
-    let levels = |list: capnp::struct_list::Reader<'_, quotes_capnp::level::Owned>| {
+    let levels = |list: capnp::struct_list::Reader<'_, level::Owned>| {
         list.iter().map(|level| (level.get_price(), level.get_size())).collect::<Vec<_>>()
     };
     assert_eq!(levels(book.get_bids()?), [(71.25, 100), (71.0, 2500)]);

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
-capnp::generated_code!(mod tree_capnp);
 
 use std::thread;
 
@@ -12,7 +11,7 @@ use capnproto_shm_transport::{CapnpChannel, Config, Transport};
 use common::{LONG, unique};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tree_capnp::tree;
+use schemas::tree_capnp::tree;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Tree {

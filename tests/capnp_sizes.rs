@@ -3,15 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
-capnp::generated_code!(mod blob_capnp);
 
 use std::thread;
 use std::time::Duration;
 
-use blob_capnp::blob;
 use capnproto_shm_transport::{CapnpChannel, Config, RecvError, SendError};
 use common::{LONG, unique};
 use proptest::prelude::*;
+use schemas::blob_capnp::blob;
 
 type Blobs = CapnpChannel<blob::Owned>;
 

@@ -3,17 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
-capnp::generated_code!(mod blob_capnp);
-capnp::generated_code!(mod order_v1_capnp);
-capnp::generated_code!(mod order_v2_capnp);
-capnp::generated_code!(mod tree_capnp);
 
-use blob_capnp::blob;
 use capnproto_shm_transport::{CapnpChannel, Config, OpenError, Transport};
 use common::{LONG, unique};
-use order_v1_capnp::order as old_order;
-use order_v2_capnp::order as new_order;
-use tree_capnp::tree;
+use schemas::blob_capnp::blob;
+use schemas::order_v1_capnp::order as old_order;
+use schemas::order_v2_capnp::order as new_order;
+use schemas::tree_capnp::tree;
 
 fn small() -> Config {
     Config::new().slot_size(64).slot_count(64)

@@ -258,7 +258,7 @@ fn say(word: &str) {
 
 const ROLE: &str = "SHM_CRASH";
 
-/// In the test `child`: dies in an operation.
+/// In the test `deaths::child`: dies in an operation.
 pub fn play() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<_> = role.split('\x1f').collect();
@@ -292,7 +292,7 @@ impl Doomed {
     pub fn start(operation: &Operation, side: Side, name: &str, step: usize) -> Self {
         let role = format!("{}\x1f{side:?}\x1f{name}\x1f{step}", operation.name);
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        command.args(["--exact", "deaths::child", "--nocapture", "--test-threads=1"]).env(ROLE, role);
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }

@@ -1,0 +1,99 @@
+//! Death at every step of every operation, on either side: the survivor receives all that was committed and
+//! nothing else, learns how its peer ended, and the name is usable at once.
+//!
+//! A child runs the operation once in peace and says which steps it has. Then, for each step, another child
+//! kills itself there. What the survivor must see follows from the step alone, exactly.
+//!
+//! The promise is 100 ms. A loaded machine may stop the survivor itself for longer, so the test allows
+//! twenty times as much and prints what it measured, counted from before the operation began.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use capnproto_shm_transport::Side;
+
+use crate::child::{self, OPERATIONS, Operation};
+use crate::survivor::{Death, Seen};
+
+const ALLOWED: Duration = Duration::from_secs(2);
+/// A survivor that is awake when it should sleep gives an operation fewer steps; so often it is tried again.
+const TRIES: usize = 50;
+
+#[test]
+fn child() {
+    child::play();
+}
+
+/// What the deaths in one operation showed.
+struct Report {
+    steps: Vec<String>,
+    slowest: Duration,
+}
+
+fn die_at_each_step(operation: &Operation, side: Side) -> Report {
+    let alive = Death::new(operation, side, 0, &[]).run();
+    let steps = alive.lived.expect("nothing kills a child that is not armed");
+    let mut slowest = alive.noticed;
+    for step in 1..=steps.len() {
+        let dies = |_| {
+            let Seen { lived, noticed } = Death::new(operation, side, step, &steps).run();
+            lived.is_none().then_some(noticed)
+        };
+        let noticed = (0..TRIES).find_map(dies);
+        let noticed = noticed.unwrap_or_else(|| panic!("{} never came to step {step}", operation.name));
+        assert!(noticed < ALLOWED, "{} {side:?} {}: {noticed:?}", operation.name, steps[step - 1]);
+        slowest = slowest.max(noticed);
+    }
+    println!("side {side:?}, {:<26} {:>2} steps, found out within {slowest:?}", operation.name, steps.len());
+    Report { steps, slowest }
+}
+
+#[test]
+fn the_survivor_is_told_the_truth_wherever_its_peer_dies() {
+    let cases =
+        OPERATIONS.iter().flat_map(|operation| operation.sides.iter().map(move |side| (operation, *side)));
+    let cases = Mutex::new(cases);
+    let work = || {
+        let mut reports = Vec::new();
+        loop {
+            let case = cases.lock().unwrap().next();
+            let Some((operation, side)) = case else { return reports };
+            reports.push(die_at_each_step(operation, side));
+        }
+    };
+    let reports: Vec<_> = thread::scope(|scope| {
+        let workers = [scope.spawn(work), scope.spawn(work)];
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+
+    let killed_at: BTreeSet<_> = reports.iter().flat_map(|report| report.steps.iter().cloned()).collect();
+    assert_eq!(
+        killed_at,
+        steps_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")),
+        "each step of the source"
+    );
+    let slowest = reports.iter().map(|report| report.slowest).max().unwrap();
+    let killed: usize = reports.iter().map(|report| report.steps.len()).sum();
+    println!("{} different steps; every death found out within {slowest:?}", killed_at.len());
+    println!("guarantee: steps killed: {killed}");
+}
+
+/// The names of all steps in the source.
+fn steps_in(directory: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names.extend(steps_in(&path));
+        } else {
+            let source = fs::read_to_string(path).unwrap();
+            let calls = source.split("step(\"").skip(1);
+            names.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+    names
+}

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use capnproto_shm_transport::{Config, CreateError, RecvError, Transport};
+use capnproto_shm_transport::{Config, CreateError, Missing, OpenError, RecvError, Transport};
 use common::*;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -103,7 +103,7 @@ fn forks_and_waits(args: &[String]) {
 }
 
 #[test]
-fn a_forked_child_that_lives_on_hides_its_parents_death_until_it_ends() {
+fn a_forked_child_that_lives_on_keeps_the_name_of_its_dead_parent_until_it_ends() {
     let name = named("fork-lives");
     let mut peer = spawn("forks_and_waits", &[&name]);
     let mut b = Transport::open(&name, LONG).unwrap();
@@ -112,12 +112,16 @@ fn a_forked_child_that_lives_on_hides_its_parents_death_until_it_ends() {
     let forked = Pid::from_raw(forked.unwrap()).unwrap();
     peer.kill();
 
-    // The lock belongs to the open file, which the child shares: as long as it lives, side A seems to.
-    assert!(matches!(b.recv_timeout(Duration::from_millis(300)), Err(RecvError::Timeout)));
+    // The kernel has marked the parent's death. But the lock belongs to the open file, which the child shares: as long
+    // as it lives, the name is in use.
+    assert!(matches!(b.recv(), Err(RecvError::PeerDead)));
     assert!(matches!(Transport::create(&name, &config()), Err(CreateError::InUse { .. })));
 
     kill_process(forked, Signal::KILL).unwrap();
-    assert!(matches!(b.recv(), Err(RecvError::PeerDead)));
+    eventually("the name is free", || {
+        Transport::open(&name, Duration::ZERO)
+            .is_err_and(|error| matches!(error, OpenError::Timeout { missing: Missing::SideA, .. }))
+    });
     let a = Transport::create(&name, &config()).unwrap();
     b.reopen(LONG).unwrap();
     drop((a, b));

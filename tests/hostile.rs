@@ -8,7 +8,7 @@ mod memory;
 
 use std::time::{Duration, Instant};
 
-use capnproto_shm_transport::{Config, Lie, PollMode, RecvError, SendError, Stats, Transport};
+use capnproto_shm_transport::{Config, Corruption, PollMode, RecvError, SendError, Stats, Transport};
 use common::*;
 use memory::*;
 
@@ -59,7 +59,7 @@ impl Pair {
 #[track_caller]
 fn lies(result: Result<impl std::fmt::Debug, RecvError>, word: &str, found: u64, allowed: u64) {
     match result {
-        Err(RecvError::Corrupt(Lie { word: w, found: f, allowed: a, .. })) => {
+        Err(RecvError::Corrupt(Corruption { word: w, found: f, allowed: a, .. })) => {
             assert_eq!((w, f, a), (word, found, allowed));
         }
         other => panic!("{other:?} where {word} = {found} is a lie"),
@@ -246,7 +246,15 @@ fn an_end_that_is_none() {
 /// or a call fail, except that a side may be taken for gone if the peer says that it was there.
 #[test]
 fn words_that_cost_patience_at_most() {
-    let halves = [at::PRODUCER_PARKED, at::CONSUMER_PARKED, at::BARRIER[0], at::BARRIER[1], at::ATTACHED];
+    let halves = [
+        at::PRODUCER_PARKED,
+        at::CONSUMER_PARKED,
+        at::CAPABILITIES[0],
+        at::CAPABILITIES[1],
+        at::ATTACHED,
+        at::PROCESSOR[0],
+        at::PROCESSOR[1],
+    ];
     let words = [at::POLL[0], at::POLL[1]].into_iter().chain(at::COUNTERS);
     for place in words.chain(halves) {
         for value in nasty(0) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use capnproto_shm_transport::{Config, Lie, PollMode, RecvError, SendError, Stats, Transport};
+use capnproto_shm_transport::{Config, Corruption, PollMode, RecvError, SendError, Stats, Transport};
 use capnproto_shm_transport_fuzz::*;
 use libfuzzer_sys::fuzz_target;
 
@@ -67,8 +67,8 @@ struct Input {
 struct End {
     transport: Transport,
     sent: VecDeque<Vec<u8>>,
-    cannot_send: Option<Lie>,
-    cannot_receive: Option<Lie>,
+    cannot_send: Option<Corruption>,
+    cannot_receive: Option<Corruption>,
     copy: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ impl End {
         Self { transport, sent: VecDeque::new(), cannot_send: None, cannot_receive: None, copy: Vec::new() }
     }
 
-    fn sending<T>(known: &mut Option<Lie>, result: Result<T, SendError>) -> Option<T> {
+    fn sending<T>(known: &mut Option<Corruption>, result: Result<T, SendError>) -> Option<T> {
         match (result, *known) {
             (Ok(_), Some(lie)) => panic!("sent after {lie}"),
             (Ok(value), None) => return Some(value),
@@ -90,7 +90,7 @@ impl End {
         None
     }
 
-    fn receiving<T>(known: &mut Option<Lie>, result: Result<T, RecvError>) -> Option<T> {
+    fn receiving<T>(known: &mut Option<Corruption>, result: Result<T, RecvError>) -> Option<T> {
         match (result, *known) {
             (Ok(_), Some(lie)) => panic!("received after {lie}"),
             (Ok(value), None) => return Some(value),

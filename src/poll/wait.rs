@@ -12,6 +12,10 @@ use crate::system::Host;
 
 /// How long `Spin` keeps its processor before it lets another thread run, in case the peer needs it.
 const SPIN_BEFORE_YIELD: Duration = Duration::from_micros(20);
+/// How long `Spin` yields its processor at every look to a peer that needs it, before it sleeps between looks.
+const YIELDS: Duration = Duration::from_millis(1);
+/// How long it sleeps then.
+const NAP: Duration = Duration::from_micros(50);
 /// Looks before the clock is first read, and between two readings.
 const LOOKS: u32 = 128;
 
@@ -82,18 +86,28 @@ pub(crate) fn wait(
     mut ready: impl FnMut() -> bool,
     mut peer_gone: impl FnMut() -> bool,
 ) -> WaitEnd {
-    let mut vain = stats.reconsider(site.shares_processor());
+    let mut vain = stats.begin(site.shares_processor());
     if !vain && !matches!(site.mode(), PollMode::Interval(_)) && spin(&mut ready) {
         return WaitEnd::Ready;
     }
     let began = Instant::now();
+    vain = stats.reconsider(vain, began);
     let (mut now, mut yielded, mut slept) = (began, began, false);
     let mut seen_dead = false;
     loop {
         let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(now));
         let waited = now.duration_since(began);
         let found = match site.mode() {
-            PollMode::Spin if !vain => {
+            PollMode::Spin if vain => {
+                // A yield helps a peer of the same priority; below that only a sleep does.
+                if waited < YIELDS {
+                    thread::yield_now()
+                } else {
+                    thread::sleep(NAP.min(left))
+                }
+                ready()
+            }
+            PollMode::Spin => {
                 if now.duration_since(yielded) >= SPIN_BEFORE_YIELD {
                     thread::yield_now();
                     yielded = now;
@@ -101,9 +115,8 @@ pub(crate) fn wait(
                 spin(&mut ready)
             }
             PollMode::Park if !vain && waited < stats.spin() => spin(&mut ready),
-            PollMode::Spin | PollMode::Park => {
+            PollMode::Park => {
                 slept |= site.park(stats, left, || ready() || (!seen_dead && site.peer.died()));
-                vain = stats.reconsider(site.shares_processor());
                 ready()
             }
             PollMode::Interval(pause) => {
@@ -113,11 +126,12 @@ pub(crate) fn wait(
                 ready()
             }
         };
+        now = Instant::now();
         if found {
-            stats.waited(began.elapsed(), slept);
+            stats.waited(began, now, slept);
             return WaitEnd::Ready;
         }
-        now = Instant::now();
+        vain = stats.reconsider(site.shares_processor(), now);
         // The kernel's mark is asked about once: a peer that only claims to be dead keeps nobody awake.
         let newly_dead = !seen_dead && site.peer.died();
         seen_dead |= newly_dead;

@@ -66,17 +66,16 @@ impl WaitStats {
         self.vain
     }
 
-    /// Asks again, at the beginning of a wait. `shared` says that the peer last ran on this very processor.
-    pub(super) fn reconsider(&mut self, shared: bool) -> bool {
-        self.vain = self.crowd.is_here() || shared;
+    /// At the beginning of a wait. `shared` says that the peer last ran on this very processor.
+    pub(super) fn begin(&mut self, shared: bool) -> bool {
+        self.vain = shared || self.crowd.here;
         self.vain
     }
 
-    /// Asks whether other threads need the processor, now and then in a stream that never waits.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn notice_crowd(&mut self) {
-        self.vain |= self.crowd.is_here();
+    /// When spinning for a moment has found nothing, and after each sleep.
+    pub(super) fn reconsider(&mut self, shared: bool, now: Instant) -> bool {
+        self.vain = self.crowd.is_here(now) || shared;
+        self.vain
     }
 
     /// How long to spin before sleeping: as long as a sleep and a wake cost, so that a wait never costs more than
@@ -93,14 +92,16 @@ impl WaitStats {
     }
 
     /// After a wait that ended well.
-    pub(super) fn waited(&mut self, long: Duration, slept: bool) {
+    pub(super) fn waited(&mut self, began: Instant, now: Instant, slept: bool) {
+        let long = now.saturating_duration_since(began);
         let in_vain = slept && long > self.wake * LONG_WAIT;
         self.halvings = if in_vain { (self.halvings + 1).min(MOST_HALVINGS) } else { 0 };
+        self.crowd.leave(now);
     }
 }
 
-/// How often the crowd is looked for, at most.
-const LOOK: Duration = Duration::from_millis(8);
+/// How long a busy time must be to be judged, and how old what is compared may be.
+const JUDGED: Duration = Duration::from_millis(4);
 /// How long spinning is given up when a crowd is found: the first time, and at most. Each time soon after another
 /// doubles it.
 const FIRST_HOLD: Duration = Duration::from_millis(100);
@@ -109,50 +110,48 @@ const LONGEST_HOLD: Duration = Duration::from_millis(3200);
 /// Whether more threads want to run than there are processors. Then a side that spins keeps a processor from others,
 /// its peer among them perhaps, and the pairs that happen to run at once starve those that do not.
 ///
-/// A thread that never gave its processor away, was preempted, and ran for less than three quarters of the time was
-/// held up by others.
+/// A thread that never gave its processor away from one wait to the next, was preempted, and ran for less than three
+/// quarters of the time was held up by others. What the system knows of that is asked for in waits alone.
 #[derive(Debug, Default)]
 struct Crowd {
-    /// When that was last looked at, and how the thread had been scheduled by then.
-    last: Option<(Instant, Scheduling)>,
-    next_look: Duration,
-    /// Until when spinning is given up, by the coarse clock.
-    until: Duration,
+    /// When the last wait ended, and how the thread had been scheduled by then.
+    left: Option<(Instant, Scheduling)>,
+    /// Whether spinning is given up, and until when it was last.
+    here: bool,
+    until: Option<Instant>,
     hold: Duration,
 }
 
 impl Crowd {
-    #[inline]
-    fn is_here(&mut self) -> bool {
-        let now = Host::coarse_now();
-        if now < self.until {
-            return true;
+    /// In a wait.
+    fn is_here(&mut self, now: Instant) -> bool {
+        if let Some((left, then)) = self.left {
+            let passed = now.saturating_duration_since(left);
+            if passed >= JUDGED {
+                self.left = None;
+                self.judge(now, passed, then, Host::scheduling());
+            }
         }
-        if now >= self.next_look {
-            self.next_look = now + LOOK;
-            self.look(now);
-        }
-        now < self.until
+        self.here = self.until.is_some_and(|until| now < until);
+        self.here
     }
 
-    #[cold]
-    fn look(&mut self, coarse: Duration) {
-        let (now, scheduling) = (Instant::now(), Host::scheduling());
-        if let Some((before, then)) = self.last {
-            self.judge(coarse, now.saturating_duration_since(before), then, scheduling);
+    /// At the end of a wait.
+    fn leave(&mut self, now: Instant) {
+        if self.left.is_none_or(|(left, _)| now.saturating_duration_since(left) >= JUDGED) {
+            self.left = Some((now, Host::scheduling()));
         }
-        self.last = Some((now, scheduling));
     }
 
-    fn judge(&mut self, coarse: Duration, passed: Duration, then: Scheduling, now: Scheduling) {
-        let busy = now.waited == then.waited;
-        let held_up = now.preempted > then.preempted && now.ran.saturating_sub(then.ran) * 4 < passed * 3;
+    fn judge(&mut self, now: Instant, passed: Duration, then: Scheduling, since: Scheduling) {
+        let busy = since.waited == then.waited;
+        let held_up = since.preempted > then.preempted && since.ran.saturating_sub(then.ran) * 4 < passed * 3;
         if !(busy && held_up) {
             return;
         }
-        let soon = coarse.saturating_sub(self.until) < self.hold * 4;
-        self.hold = if soon { (self.hold * 2).clamp(FIRST_HOLD, LONGEST_HOLD) } else { FIRST_HOLD };
-        self.until = coarse + self.hold;
+        let soon = self.until.is_some_and(|until| now.saturating_duration_since(until) < self.hold * 4);
+        self.hold = if soon { (self.hold * 2).min(LONGEST_HOLD) } else { FIRST_HOLD };
+        self.until = Some(now + self.hold);
     }
 }
 
@@ -194,9 +193,10 @@ mod tests {
     fn long_waits_shorten_the_spin_and_a_short_one_restores_it() {
         let mut stats = WaitStats::default();
         let whole = stats.spin();
-        (0..10).for_each(|_| stats.waited(Duration::from_millis(1), true));
+        let began = Instant::now();
+        (0..10).for_each(|_| stats.waited(began, began + Duration::from_millis(1), true));
         assert_eq!(stats.spin(), whole / 16);
-        stats.waited(Duration::from_micros(60), true);
+        stats.waited(began, began + Duration::from_micros(60), true);
         assert_eq!(stats.spin(), whole);
     }
 
@@ -204,37 +204,43 @@ mod tests {
         Scheduling { ran: Duration::from_millis(ran), waited, preempted }
     }
 
+    const PASSED: Duration = Duration::from_millis(20);
+
     #[test]
     fn only_a_busy_thread_that_others_held_up_is_in_a_crowd() {
-        let crowded = |then, now, passed| {
+        let crowded = |then, since| {
             let mut crowd = Crowd::default();
-            crowd.judge(Duration::from_secs(9), Duration::from_millis(passed), then, now);
-            crowd.until > Duration::from_secs(9)
+            crowd.judge(Instant::now(), PASSED, then, since);
+            crowd.until.is_some()
         };
-        assert!(crowded(scheduling(5, 7, 1), scheduling(8, 7, 2), 20), "ran 3 of 20 ms");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(24, 7, 2), 20), "ran 19 of 20 ms");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 8, 2), 20), "slept");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 7, 1), 20), "was not preempted");
+        assert!(crowded(scheduling(5, 7, 1), scheduling(8, 7, 2)), "ran 3 of 20 ms");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(24, 7, 2)), "ran 19 of 20 ms");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 8, 2)), "slept");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 7, 1)), "was not preempted");
     }
 
     #[test]
     fn a_crowd_that_stays_is_looked_for_more_seldom() {
         let mut crowd = Crowd::default();
-        let mut now = Duration::from_secs(9);
-        let holds: Vec<_> = (0..8)
-            .map(|_| {
-                now = now.max(crowd.until) + LOOK;
-                crowd.judge(now, Duration::from_millis(20), scheduling(0, 0, 0), scheduling(1, 0, 1));
-                crowd.hold.as_millis()
-            })
-            .collect();
+        let mut now = Instant::now();
+        let mut find = |after| {
+            now = crowd.until.unwrap_or(now) + after;
+            crowd.judge(now, PASSED, scheduling(0, 0, 0), scheduling(1, 0, 1));
+            crowd.hold.as_millis()
+        };
+        let holds: Vec<_> = (0..8).map(|_| find(JUDGED)).collect();
         assert_eq!(holds, [100, 200, 400, 800, 1600, 3200, 3200, 3200]);
-        crowd.judge(
-            crowd.until + Duration::from_secs(60),
-            Duration::from_millis(20),
-            scheduling(0, 0, 0),
-            scheduling(1, 0, 1),
-        );
-        assert_eq!(crowd.hold, FIRST_HOLD);
+        assert_eq!(find(Duration::from_secs(60)), FIRST_HOLD.as_millis());
+    }
+
+    #[test]
+    fn nobody_asks_the_system_twice_in_a_moment() {
+        let mut crowd = Crowd::default();
+        let now = Instant::now();
+        crowd.leave(now);
+        let left = crowd.left;
+        assert!(!crowd.is_here(now + JUDGED / 2));
+        crowd.leave(now + JUDGED / 2);
+        assert_eq!(crowd.left, left);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use header::{Direction, Fixed, HEADER_BYTES, Identity, WORDS_OFFSET};
 pub(crate) use name::{check_name, file_name};
 pub(crate) use park::{Fence, Kernel, Sleep};
 pub use poll_mode::PollMode;
-pub(crate) use ring::{Extent, SKIP, extent};
+pub(crate) use ring::{Extent, SKIP, extent, reach};
 pub(crate) use words::{CAN_BARRIER, End, EndpointStatus, Words, add};
 
 /// The two sides of a channel.

@@ -15,8 +15,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PollMode {
-    /// Looks again at once, all the time: the lowest latency, and a whole processor. It sleeps only while its peer
-    /// needs that very processor to go on. An interval of zero is this.
+    /// Looks again at once, all the time: the lowest latency, and a whole processor. It lets other threads run now and
+    /// then, and gives way to its peer if that needs the very same processor. An interval of zero is this.
     Spin,
     /// Sleeps this long between two looks, at most 20 ms at a stretch. Costs its peer no system call.
     Interval(Duration),

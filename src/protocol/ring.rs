@@ -77,9 +77,13 @@ pub(crate) fn extent(
         let slots = at_most("slots skipped", to_end, published.min(geometry.slot_count as u64 - 1))?;
         return Ok(Extent::Skip { slots });
     }
-    let allowed = published.min(to_end).saturating_mul(geometry.stride as u64);
-    let bytes = at_most("message length", length.into(), allowed)? as usize;
+    let bytes = at_most("message length", length.into(), reach(geometry, sequence, published))? as usize;
     Ok(Extent::Message { bytes, slots: geometry.slots_for(bytes) as u64 })
+}
+
+/// The longest message that can begin at `sequence`, in bytes.
+pub(crate) fn reach(geometry: &Geometry, sequence: u64, published: u64) -> u64 {
+    published.min(geometry.slots_to_lap_end(sequence)).saturating_mul(geometry.stride as u64)
 }
 
 /// A word from shared memory, if it is possible.

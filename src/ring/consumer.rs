@@ -13,13 +13,13 @@ use super::look_interval::WAIT;
 use super::slot::ReadSlot;
 use super::stats::RingStats;
 use super::view::{Half, Message};
-use super::wait_limit::{WaitLimit, waiting_forms};
+use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
 use super::waiting::{Stop, Waits, poison, wait_for};
 use super::window::Window;
 use crate::crash::step;
 use crate::error::{Corruption, RecvError};
 use crate::poll::PollControl;
-use crate::protocol::{End, Fence, PollMode, Side, Words};
+use crate::protocol::{End, Fence, PollMode, SKIP, Side, Words};
 use crate::segment::SideGuard;
 use crate::sync::spin_loop;
 use crate::system::Host;
@@ -201,7 +201,7 @@ impl Consumer {
     /// [`RecvError::Timeout`] if it has not come in time; [`RecvError::Interrupted`] if an [`Interrupter`] ended the
     /// wait.
     pub fn wait_for_peer(&mut self, wait: Duration) -> Result<(), RecvError> {
-        let deadline = WaitLimit::AtMost(wait).started().deadline();
+        let deadline = WaitLimit::AtMost(wait).started().instant();
         let Endpoint { view, waits, interrupt, .. } = &mut self.endpoint;
         let attached = || view.pair().peer_attached();
         let ready = || attached() || interrupt.load(Ordering::Acquire);
@@ -263,7 +263,7 @@ impl Consumer {
 
     /// Waits as the poll mode says until there is a message to receive, or an end.
     pub(crate) fn wait(&mut self) -> Result<(), RecvError> {
-        if self.next == self.known && !self.refill(WaitLimit::Endless) {
+        if self.next == self.known && !self.refill(true) && !self.find_in_time(WaitLimit::Endless) {
             return Err(self.failure());
         }
         Ok(())
@@ -330,7 +330,8 @@ impl Consumer {
         if matches!(limit, WaitLimit::AtMost(_)) {
             self.endpoint.deadline = None;
         }
-        if self.next == self.known && !self.refill(limit) {
+        let waits = !matches!(limit, WaitLimit::None);
+        if self.next == self.known && !self.refill(waits) && !self.find_in_time(limit) {
             return Err(self.failure());
         }
         let sequence = self.next;
@@ -354,20 +355,24 @@ impl Consumer {
                 self.release_before(self.held.unwrap_or(self.next));
                 if self.next == self.known {
                     // The call has waited already, perhaps; its time is not to be counted twice.
-                    let limit = match (limit, self.endpoint.deadline) {
-                        (WaitLimit::AtMost(_), Some(deadline)) => WaitLimit::Until(deadline),
-                        (limit, _) => limit,
+                    let deadline = match (limit, self.endpoint.deadline) {
+                        (WaitLimit::AtMost(_), Some(instant)) => Deadline::At(instant),
+                        (limit, _) => limit.started(),
                     };
-                    wait_for(self, 1, limit)?;
+                    wait_for(self, 1, deadline)?;
                 }
                 let length = self.endpoint.view.length(self.next).load(Ordering::Relaxed);
-                // Nothing is skipped at the start of a lap.
-                self.extent(length)?.ok_or_else(|| self.corrupt("slots skipped", length, 0))?
+                // Nothing is skipped at the start of a lap, so this is a length like any other.
+                let message = if length == SKIP { None } else { self.extent(length)? };
+                message.ok_or_else(|| {
+                    let reach = self.endpoint.view.reach(self.next, self.known.wrapping_sub(self.next));
+                    self.corrupt("message length", length.into(), reach)
+                })?
             }
         };
         match u32::try_from(message.len()) {
-            Ok(len) if len < self.least => Err(self.corrupt("message length", len, self.least)),
-            Ok(len) if len > self.most => Err(self.corrupt("message length", len, self.most)),
+            Ok(len) if len < self.least => Err(self.corrupt("message length", len.into(), self.least.into())),
+            Ok(len) if len > self.most => Err(self.corrupt("message length", len.into(), self.most.into())),
             _ => Ok(message),
         }
     }
@@ -381,36 +386,34 @@ impl Consumer {
         Ok(message)
     }
 
-    fn corrupt(&mut self, word: &'static str, found: u32, allowed: u32) -> RecvError {
-        poison(self, Corruption { word, found: found.into(), allowed: allowed.into() }).into()
+    fn corrupt(&mut self, word: &'static str, found: u64, allowed: u64) -> RecvError {
+        poison(self, Corruption { word, found, allowed }).into()
     }
 
     /// After a look that found so many slots.
     #[inline(always)]
     fn looked(&mut self, published: u64) {
         self.known = self.next.wrapping_add(published);
-        self.endpoint.interval.looked(published, &mut self.endpoint.waits);
+        self.endpoint.interval.looked(published);
     }
 
-    /// Finds new messages, waiting as long as `limit` allows; if there are none, `failure` says why. A small result,
-    /// because an answer that is on its way is waited for here.
+    /// Finds new messages, those included that are on their way if the call `waits`. As little as can be: an answer to
+    /// what was just sent is waited for here.
     #[inline(never)]
-    fn refill(&mut self, limit: WaitLimit) -> bool {
+    fn refill(&mut self, waits: bool) -> bool {
         self.endpoint.interval.pause();
         if self.find() {
             return true;
         }
         self.endpoint.choose_fence();
-        if !matches!(limit, WaitLimit::None) && self.glance() {
-            return true;
-        }
-        self.find_in_time(limit)
+        waits && self.glance()
     }
 
+    /// Finds new messages, waiting as long as `limit` allows; if there are none, `failure` says why.
     #[cold]
     #[inline(never)]
     fn find_in_time(&mut self, limit: WaitLimit) -> bool {
-        self.endpoint.failure = wait_for(self, 1, limit).err();
+        self.endpoint.failure = wait_for(self, 1, limit.started()).err();
         self.endpoint.failure.is_none()
     }
 

@@ -76,7 +76,10 @@ impl Endpoint {
             Ok(End::Closed) => Ok(Some(Stop::Closed)),
             Ok(End::Died) => Ok(Some(Stop::PeerDead)),
             Ok(End::Superseded) => Ok(Some(Stop::Superseded)),
-            Err(word) => Err(Corruption { word: "end", found: word.into(), allowed: End::Superseded as u64 }),
+            Err(found) => {
+                let word = self.view.peer_end_word();
+                Err(Corruption { word, found: found.into(), allowed: End::Superseded as u64 })
+            }
         }
     }
 

@@ -9,7 +9,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::poll::WaitStats;
 use crate::sync::spin_loop;
 
 /// Longest and shortest interval between looks, and the first that is tried, in nanoseconds: what a line takes
@@ -117,14 +116,14 @@ impl LookInterval {
         }
     }
 
-    /// After a look that brought so many slots. Now and then it is asked whether other threads need the processor.
+    /// After a look that brought so many slots.
     #[inline]
-    pub(super) fn looked(&mut self, slots: u64, waits: &mut WaitStats) {
-        self.looked_at(slots, Instant::now, || waits.notice_crowd());
+    pub(super) fn looked(&mut self, slots: u64) {
+        self.looked_at(slots, Instant::now);
     }
 
     #[inline]
-    fn looked_at(&mut self, slots: u64, now: impl Fn() -> Instant, now_and_then: impl FnOnce()) {
+    fn looked_at(&mut self, slots: u64, now: impl Fn() -> Instant) {
         if slots == 0 {
             self.dry = self.dry.saturating_add(1);
             return;
@@ -136,9 +135,6 @@ impl LookInterval {
         if waited {
             self.wait_ended();
         } else if self.interval > 0 || self.left == 0 {
-            if self.left == 0 {
-                now_and_then();
-            }
             self.step(slots, now);
         }
     }
@@ -287,13 +283,13 @@ mod tests {
                     Peer::Streams => machine.send,
                     Peer::Paced(nanos) => nanos,
                     Peer::Random(nanos) => (-(1.0 - random()).ln() * nanos as f64) as u64,
-                    Peer::Bursts(many) if sent.is_multiple_of(many) => 15_000,
+                    Peer::Bursts(many) if sent % many == 0 => 15_000,
                     Peer::Bursts(_) => 100,
                     Peer::Answers(_) => u64::MAX / 2,
                 };
             }
             let new = sent - received;
-            policy.looked_at(new, now, || ());
+            policy.looked_at(new, now);
             if new == 0 {
                 continue;
             }
@@ -371,7 +367,7 @@ mod tests {
         run(&mut policy, 1024, Peer::Streams, QUICK, 500);
         assert!(policy.interval > 0);
         policy.waited(WAIT);
-        policy.looked_at(1, Instant::now, || ());
+        policy.looked_at(1, Instant::now);
         assert!(policy.interval == 0);
     }
 }

@@ -9,7 +9,7 @@ use super::slot::{Commit, WriteSlot};
 use super::stats::RingStats;
 use super::totals::Counted;
 use super::view::{Half, LINE, Room};
-use super::wait_limit::{WaitLimit, waiting_forms};
+use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
 use super::waiting::{Stop, Waits, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, SendError};
@@ -52,7 +52,7 @@ impl Waits for Producer {
         let taken = self.endpoint.view.words().taken(self.tail, count)?;
         let (free, found) = (self.tail + (count - taken), count - taken >= need);
         let new = if found { free.saturating_sub(self.free).max(1) } else { 0 };
-        self.endpoint.interval.looked(new, &mut self.endpoint.waits);
+        self.endpoint.interval.looked(new);
         if self.endpoint.interval.just_dry() {
             add(&self.endpoint.view.words().producer_counters.full_waits, 1);
         }
@@ -185,7 +185,7 @@ impl Producer {
         self.let_go();
         // A peer that received everything and closed then has done what was asked.
         if !empty(self) {
-            wait_for(self, slots, WaitLimit::AtMost(wait)).or_else(|stop| match stop {
+            wait_for(self, slots, WaitLimit::AtMost(wait).started()).or_else(|stop| match stop {
                 Stop::Closed if !self.endpoint.finished && empty(self) => Ok(()),
                 stop => Err(stop),
             })?;
@@ -232,7 +232,7 @@ impl Producer {
 
     #[inline(always)]
     pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(WaitLimit::Gathering)?;
+        let room = self.room(WaitLimit::None)?;
         Ok(WriteSlot::new(self, room, Commit::Gathered))
     }
 
@@ -248,9 +248,8 @@ impl Producer {
             // Known where this is inlined, so that nothing is stored for the cold call beforehand.
             match limit {
                 WaitLimit::None => self.one_now()?,
-                WaitLimit::Gathering => self.one_gathered()?,
                 WaitLimit::Endless => self.one_in_the_end()?,
-                timed if !self.still_free() => self.make_room(1, timed)?,
+                timed if !self.still_free() => self.make_room(1, timed.started())?,
                 _ => {}
             }
         }
@@ -261,19 +260,13 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn one_now(&mut self) -> Result<(), SendError> {
-        if self.still_free() { Ok(()) } else { self.make_room(1, WaitLimit::None) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn one_gathered(&mut self) -> Result<(), SendError> {
-        if self.still_free() { Ok(()) } else { self.make_room(1, WaitLimit::Gathering) }
+        if self.still_free() { Ok(()) } else { self.make_room(1, Deadline::Past) }
     }
 
     #[cold]
     #[inline(never)]
     fn one_in_the_end(&mut self) -> Result<(), SendError> {
-        if self.still_free() { Ok(()) } else { self.make_room(1, WaitLimit::Endless) }
+        if self.still_free() { Ok(()) } else { self.make_room(1, Deadline::Never) }
     }
 
     /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the message
@@ -286,18 +279,17 @@ impl Producer {
         }
         let slots = self.endpoint.view.geometry().slots_for(bytes) as u64;
         let to_end = self.endpoint.view.slots_to_lap_end(self.tail);
-        let mut start = self.tail;
+        let (mut start, deadline) = (self.tail, limit.started());
         if slots <= to_end {
-            self.make_room(slots, limit)?;
+            self.make_room(slots, deadline)?;
         } else if to_end + slots <= self.endpoint.view.slot_count() {
-            self.make_room(to_end + slots, limit)?;
+            self.make_room(to_end + slots, deadline)?;
             start += to_end;
         } else {
-            let limit = limit.started();
-            self.make_room(to_end, limit)?;
+            self.make_room(to_end, deadline)?;
             self.skip(to_end);
             self.publish();
-            self.make_room(slots, limit)?;
+            self.make_room(slots, deadline)?;
             step("span: skipped beforehand");
             start = self.tail;
         }
@@ -307,11 +299,11 @@ impl Producer {
     /// Waits until `slots` slots are free.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, slots: u64, limit: WaitLimit) -> Result<(), SendError> {
+    fn make_room(&mut self, slots: u64, deadline: Deadline) -> Result<(), SendError> {
         if self.free - self.tail < slots {
             self.endpoint.interval.pause();
         }
-        Ok(wait_for(self, slots, limit)?)
+        Ok(wait_for(self, slots, deadline)?)
     }
 
     fn published(&self) -> u64 {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Corruption;
 use crate::poll::ParkSite;
-use crate::protocol::{EndpointStatus, Extent, Geometry, Words, extent};
+use crate::protocol::{EndpointStatus, Extent, Geometry, Words, extent, reach};
 use crate::segment::{Segment, SegmentPair, SideGuard};
 use crate::system::prefetch;
 
@@ -120,6 +120,14 @@ impl View {
         }
     }
 
+    /// What the word is called by which the other end of this ring says that it has stopped.
+    pub(super) fn peer_end_word(&self) -> &'static str {
+        match self.half {
+            Half::Producer => "consumer end",
+            Half::Consumer => "producer end",
+        }
+    }
+
     #[inline(always)]
     pub(super) fn length(&self, sequence: u64) -> &AtomicU32 {
         // SAFETY: taken from `Segment::lengths`, which has `mask + 1` words; the index is masked.
@@ -166,6 +174,11 @@ impl View {
         })
     }
 
+    /// The longest message that can begin at this sequence, in bytes.
+    pub(super) fn reach(&self, sequence: u64, published: u64) -> u64 {
+        reach(&self.geometry, sequence, published)
+    }
+
     /// One slot. Every sequence has its slot in the mapping.
     #[inline(always)]
     pub(super) fn slot_room(&self, start: u64) -> Room {
@@ -202,10 +215,10 @@ impl View {
     /// processor itself foresees the lines that follow.
     #[inline(always)]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
-        let slot = self.slot(sequence).as_ptr();
-        prefetch::for_writing(slot);
+        let (slots, slot) = (self.slots.as_ptr(), self.index(sequence) * self.stride);
+        prefetch::for_writing(slots, slot);
         for line in further_lines(len) {
-            prefetch::for_writing(slot.wrapping_add(line * LINE));
+            prefetch::for_writing(slots, slot + line * LINE);
         }
     }
 
@@ -254,6 +267,11 @@ impl View {
     #[inline(always)]
     pub(super) fn pair(&self) -> &Arc<SegmentPair> {
         &self.guard.pair
+    }
+
+    /// Whether the peer has never been there, nor released anything.
+    pub(super) fn nobody_came(&self) -> bool {
+        !self.pair().peer_attached() && self.words().consumer.head.load(Ordering::Relaxed) == 0
     }
 
     /// The segment of this half's ring.

@@ -2,35 +2,55 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a call may wait.
+/// How long a call may wait. Small enough to be passed in registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WaitLimit {
-    /// Not at all, and what a batch has gathered stays unpublished.
-    Gathering,
     /// Not at all.
     None,
     AtMost(Duration),
-    Until(Instant),
     Endless,
 }
 
 impl WaitLimit {
-    /// From now on: a call that waits twice still ends on time.
-    pub(crate) fn started(self) -> Self {
+    /// From now on.
+    pub(crate) fn started(self) -> Deadline {
         match self {
+            Self::None => Deadline::Past,
             // A time that the clock cannot reach has no end.
-            Self::AtMost(time) => Instant::now().checked_add(time).map_or(Self::Endless, Self::Until),
-            other => other,
-        }
-    }
-
-    pub(crate) fn deadline(self) -> Option<Instant> {
-        match self {
-            Self::Until(deadline) => Some(deadline),
-            _ => None,
+            Self::AtMost(time) => Instant::now().checked_add(time).map_or(Deadline::Never, Deadline::At),
+            Self::Endless => Deadline::Never,
         }
     }
 }
+
+/// When a call that has begun stops waiting: a call that waits twice still ends on time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deadline {
+    /// It does not wait.
+    Past,
+    At(Instant),
+    Never,
+}
+
+impl Deadline {
+    pub(crate) fn instant(self) -> Option<Instant> {
+        match self {
+            Self::At(instant) => Some(instant),
+            Self::Past | Self::Never => None,
+        }
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(self) -> WaitLimit {
+        match self {
+            Self::Past => WaitLimit::None,
+            Self::At(instant) => WaitLimit::AtMost(instant.saturating_duration_since(Instant::now())),
+            Self::Never => WaitLimit::Endless,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<WaitLimit>() <= 16);
 
 /// Writes the three forms of a call that may wait: `try_x` never does, `x` does without end, `x_timeout` does at most
 /// so long.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::endpoint::Endpoint;
-use super::wait_limit::WaitLimit;
+use super::wait_limit::Deadline;
 use crate::error::{Corruption, RecvError, SendError};
 use crate::poll::{WaitEnd, wait};
 use crate::protocol::Words;
@@ -107,26 +107,22 @@ pub(super) fn poison<H: Waits>(half: &mut H, corruption: Corruption) -> Stop {
     Stop::Corrupt(corruption)
 }
 
-/// Waits until `need` slots are there, as long as `limit` allows.
+/// Waits until `need` slots are there, until the deadline at the latest.
 #[cold]
 #[inline(never)]
-pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, limit: WaitLimit) -> Result<(), Stop> {
+pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, deadline: Deadline) -> Result<(), Stop> {
     half.endpoint().choose_fence();
-    let limit = limit.started();
-    half.endpoint().deadline = limit.deadline();
+    half.endpoint().deadline = deadline.instant();
     loop {
         if check(half, need)? {
             half.endpoint().waits.reset();
             return Ok(());
         }
-        if !matches!(limit, WaitLimit::Gathering) {
-            half.let_go();
-        }
-        match limit {
-            WaitLimit::Gathering | WaitLimit::None => return dead_or(half, need, Stop::NotNow),
+        match deadline {
+            Deadline::Past => return dead_or(half, need, Stop::NotNow),
             // Also when the peer keeps promising what is not there.
-            WaitLimit::Until(deadline) if Instant::now() >= deadline => {
-                let lonely = !H::RECEIVES && !half.endpoint().view.pair().peer_attached();
+            Deadline::At(instant) if Instant::now() >= instant => {
+                let lonely = !H::RECEIVES && half.endpoint().view.nobody_came();
                 return dead_or(half, need, if lonely { Stop::NoPeer } else { Stop::Timeout });
             }
             _ => {}
@@ -134,6 +130,7 @@ pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, limit: WaitLimit) -> R
         if half.endpoint().interrupted() {
             return Err(Stop::Interrupted);
         }
+        half.let_go();
         wait_once(half, need);
     }
 }

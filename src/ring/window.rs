@@ -42,10 +42,10 @@ impl<'a> Window<'a> {
         if count > slots {
             return Err(RecvError::WindowTooLarge { asked: count, slots });
         }
-        let limit = limit.started();
+        let deadline = limit.started();
         while self.held.len() < count {
             let first = self.first();
-            let message = self.consumer.hold(first, |consumer| consumer.message(limit))?;
+            let message = self.consumer.hold(first, |consumer| consumer.message(deadline.left()))?;
             self.held.push_back(message);
         }
         Ok(())

@@ -15,7 +15,7 @@ use std::time::Duration;
 use memmap2::{Advice, MmapRaw};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, linkat};
 use rustix::thread::{MembarrierCommand, MembarrierQuery, futex, membarrier, membarrier_query};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, unix};
 use crate::error::{ConfigError, FileError, SegmentError};
@@ -158,8 +158,7 @@ impl System for Host {
 
     #[inline]
     fn coarse_now() -> Duration {
-        let now = clock_gettime(ClockId::MonotonicCoarse);
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+        clock(libc::CLOCK_MONOTONIC_COARSE)
     }
 
     fn scheduling() -> Scheduling {
@@ -198,13 +197,22 @@ impl Kernel for Host {
     }
 
     fn now() -> u64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+        clock(libc::CLOCK_MONOTONIC).as_nanos() as u64
     }
 
     fn processor() -> Option<u32> {
-        u32::try_from(rustix::thread::sched_getcpu()).ok()
+        // SAFETY: takes no argument.
+        u32::try_from(unsafe { libc::sched_getcpu() }).ok()
     }
+}
+
+/// What a clock says. The C library's own call, which also works where there is no vDSO (under valgrind, say).
+#[inline]
+fn clock(clock: libc::clockid_t) -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable, and these clocks exist, so that the call fills it.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// Sleeps until one of two words changes or is woken (Linux 5.16).
@@ -216,8 +224,7 @@ fn sleep_while_both(words: [(&AtomicU32, u32); 2], time: Duration) {
         wait.flags = futex::WaitFlags::SIZE_U32;
         wait
     });
-    let now = clock_gettime(ClockId::Monotonic);
-    let until = Duration::new(now.tv_sec as u64, now.tv_nsec as u32).saturating_add(time);
+    let until = clock(libc::CLOCK_MONOTONIC).saturating_add(time);
     let until = futex::Timespec {
         tv_sec: until.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: until.subsec_nanos().into(),

@@ -8,19 +8,21 @@
 /// instruction itself is understood by every 64-bit x86 processor, as nothing at worst (AMD64 Architecture
 /// Programmer's Manual, volume 3, "PREFETCH"; Intel SDM, volume 2, "PREFETCHW").
 #[inline(always)]
-pub(crate) fn for_writing(line: *const u8) {
+pub(crate) fn for_writing(base: *const u8, offset: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
     unsafe {
-        core::arch::asm!("prefetchw [{}]", in(reg) line.addr(), options(nomem, nostack, preserves_flags));
+        core::arch::asm!("prefetchw [{} + {}]", in(reg) base.addr(), in(reg) offset,
+            options(nomem, nostack, preserves_flags));
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: as above.
     unsafe {
-        core::arch::asm!("prfm pstl1keep, [{}]", in(reg) line.addr(), options(nomem, nostack, preserves_flags));
+        core::arch::asm!("prfm pstl1keep, [{}, {}]", in(reg) base.addr(), in(reg) offset,
+            options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = line;
+    let _ = (base, offset);
 }
 
 /// Asks for a line that is read soon.

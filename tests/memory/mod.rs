@@ -16,7 +16,7 @@ pub const SLOT: usize = 64;
 /// Where the words of `docs/layout.md` lie.
 pub mod at {
     pub const POLL: [usize; 2] = [256, 264];
-    pub const BARRIER: [usize; 2] = [272, 276];
+    pub const CAPABILITIES: [usize; 2] = [272, 276];
     pub const ATTACHED: usize = 280;
     pub const TAIL: usize = 384;
     pub const HEAD: usize = 512;
@@ -24,7 +24,10 @@ pub mod at {
     pub const PRODUCER_END: usize = 644;
     pub const CONSUMER_PARKED: usize = 768;
     pub const CONSUMER_END: usize = 772;
-    pub const COUNTERS: [usize; 10] = [896, 904, 912, 920, 928, 936, 944, 1024, 1032, 1040];
+    pub const LIFE: [usize; 2] = [656, 784];
+    pub const PROCESSOR: [usize; 2] = [660, 788];
+    pub const COUNTERS: [usize; 14] =
+        [896, 904, 912, 920, 928, 936, 944, 952, 960, 968, 1016, 1024, 1032, 1040];
     pub const LENGTHS: usize = 4096;
     pub const SLOTS: usize = 8192;
 }
@@ -56,7 +59,7 @@ impl Memory {
     }
 
     pub fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= self.0.len());
+        assert!(at % 8 == 0 && at + 8 <= self.0.len());
         // SAFETY: within the mapping, checked above.
         let word = unsafe { self.0.as_mut_ptr().add(at) };
         // SAFETY: aligned, and mapped for writing as long as `self` lives; everybody uses atomics there.
@@ -64,7 +67,7 @@ impl Memory {
     }
 
     pub fn half(&self, at: usize) -> &AtomicU32 {
-        assert!(at.is_multiple_of(4) && at + 4 <= self.0.len());
+        assert!(at % 4 == 0 && at + 4 <= self.0.len());
         // SAFETY: within the mapping, checked above.
         let half = unsafe { self.0.as_mut_ptr().add(at) };
         // SAFETY: aligned, and mapped for writing as long as `self` lives; everybody uses atomics there.

@@ -7,11 +7,14 @@ mod jobs;
 mod memory;
 mod pair;
 mod peers;
+mod place;
 mod plan;
+mod process;
 mod report;
 mod runner;
 mod sample;
 mod sections;
+mod spinner;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -64,6 +67,7 @@ impl Options {
 enum Role {
     Follow { contender: String, spec: String, token: String },
     Memory { name: String },
+    Spin { processor: usize },
 }
 
 fn main() -> Result<()> {
@@ -73,6 +77,7 @@ fn main() -> Result<()> {
             peers::follow(&contender, &serde_json::from_str(&spec)?, &token)
         }
         Some(Role::Memory { name }) => memory::follow(&name),
+        Some(Role::Spin { processor }) => spinner::spin(processor),
         None => measure(&options),
     }
 }

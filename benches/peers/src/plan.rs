@@ -2,6 +2,7 @@
 
 use crate::contender::{Poll, Spec};
 use crate::jobs::{Job, Round};
+use crate::place::Place;
 
 /// One part of the document: one question, one table, at most one plot.
 pub struct Section {
@@ -44,6 +45,8 @@ pub struct Group {
     pub rounds: Option<usize>,
     /// A round's length, as a multiple of the run's.
     pub stretch: f64,
+    /// Processors on each of which another process does nothing but spin meanwhile.
+    pub spinners: &'static [usize],
 }
 
 pub struct Entry {
@@ -56,11 +59,16 @@ pub struct Entry {
 
 impl Group {
     pub fn new(entries: Vec<Entry>) -> Self {
-        Self { entries, rounds: None, stretch: 1.0 }
+        Self { entries, rounds: None, stretch: 1.0, spinners: &[] }
     }
 
     pub fn stretched(mut self, by: f64) -> Self {
         self.stretch = by;
+        self
+    }
+
+    pub fn beside_spinners(mut self, processors: &'static [usize]) -> Self {
+        self.spinners = processors;
         self
     }
 
@@ -76,7 +84,7 @@ impl Entry {
         let slots = (16 * 1024 * 1024 / size).clamp(16, 1024);
         let name = String::new();
         let spec = Spec { name, size, slots, channels: 1, poll: Poll::Spin };
-        let round = Round { job, size, count: 0, one_core: false };
+        let round = Round { job, size, count: 0, place: Place::Apart };
         Self { series: series.to_owned(), x: size as f64, contender, spec, round }
     }
 
@@ -107,7 +115,7 @@ impl Entry {
     }
 
     pub fn one_core(mut self) -> Self {
-        self.round.one_core = true;
+        self.round.place = Place::Together;
         self
     }
 }

@@ -10,8 +10,10 @@ use crate::contender::{Poll, Spec};
 use crate::jobs::{Job, Round};
 use crate::pair::Pair;
 use crate::peers;
+use crate::place::Place;
 use crate::plan::{Entry, Group, Section};
 use crate::sample::{Figures, Sample, median};
+use crate::spinner::Spinner;
 
 /// How long and how often.
 #[derive(Clone, Copy)]
@@ -140,7 +142,7 @@ impl Runner {
     fn probe(&mut self) -> Result<f64> {
         let job = Job::RoundTrip { build_ns: 0 };
         watch(Some("the line between turns".to_owned()));
-        let sample = self.line.run(&Round { job, size: 8, count: TRIPS, one_core: false });
+        let sample = self.line.run(&Round { job, size: 8, count: TRIPS, place: Place::Apart });
         watch(None);
         let sample = sample?;
         let line = sample.nanos as f64 / TRIPS as f64;
@@ -167,15 +169,20 @@ impl Runner {
         let entries = group.entries.into_iter().enumerate();
         let mut runs: Vec<Run> = entries.map(|(i, entry)| Run::start(entry, unique(i))).collect();
         self.wait_for_quick()?;
+        // They spin only while something is measured, not while the line is.
+        let spinners = || group.spinners.iter().map(|&n| Spinner::start(n)).collect::<Result<Vec<_>>>();
+        let spinning = spinners()?;
         for run in &mut runs {
             run.calibrate(round);
         }
+        drop(spinning);
         // As many turns as there are rounds, and as many again while the machine is not at its quickest.
         let rounds = group.rounds.unwrap_or(self.pace.rounds);
         let most = if rounds > 1 { 2 * rounds } else { 1 };
         let (mut lines, mut before) = (Vec::new(), self.wait_for_quick()?);
         let steady = |lines: &[f64], quickest: f64| lines.iter().filter(|&&l| l < STEADY * quickest).count();
         while lines.len() < most && steady(&lines, self.quickest) < rounds {
+            let spinning = spinners()?;
             // Each goes first as often as any other.
             let (turn, n) = (lines.len(), runs.len());
             for i in 0..n {
@@ -183,6 +190,7 @@ impl Runner {
                 let sample = run.once();
                 run.samples.extend(sample);
             }
+            drop(spinning);
             let after = self.probe()?;
             lines.push(before.max(after));
             before = if lines.len() < most { self.wait_for_quick()? } else { after };

@@ -301,22 +301,31 @@ fn paced(results: &Results, pace: Pace) -> Section {
     }
 }
 
+/// Columns of a core that the two sides share: with nobody, with a process that spins.
+pub const ALONE: f64 = 0.0;
+pub const BUSY: f64 = 1.0;
+
 fn one_core(_: &Results, _: Pace) -> Section {
-    let entry = |series, contender| Entry::new(series, contender, 64, TRIP).one_core();
+    let entry = |series, contender, x| Entry::new(series, contender, 64, TRIP).slots(16).one_core().at(x);
+    let what = |x| if x == ALONE { "alone" } else { "beside a spinner" }.to_owned();
+    let group = |x| {
+        Group::new(vec![
+            entry(OURS, "ours", x),
+            entry(PARK, "ours", x).poll(Park),
+            entry(SOCKET, "socket", x),
+            entry(FUTEX, "futex", x),
+        ])
+    };
+    let mut alone = group(ALONE);
+    alone.entries.extend([entry(INTERVAL, "ours", ALONE).poll(Interval), entry(TAIL, "ring-tail", ALONE)]);
     Section {
         id: "one-core",
         title: "Both sides on one core",
-        about: "64-byte round trips: one who spins keeps the other from running, unless it yields.",
-        axis: Axis { name: "bytes", format: bytes, plot: false, base: None },
+        about: "64-byte round trips: one who spins keeps the other from running, unless it yields. And the \
+                same while a third process does nothing but spin on that core.",
+        axis: Axis { name: "core", format: what, plot: false, base: None },
         unit: Unit::Nanos,
-        groups: vec![Group::new(vec![
-            entry(OURS, "ours"),
-            entry(PARK, "ours").poll(Park),
-            entry(INTERVAL, "ours").poll(Interval),
-            entry(TAIL, "ring-tail"),
-            entry(SOCKET, "socket"),
-            entry(FUTEX, "futex"),
-        ])],
+        groups: vec![alone, group(BUSY).beside_spinners(&[0]).stretched(3.0)],
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{ticks, to_ticks};
 use crate::contender::{Receiver, Sender, fill};
+use crate::place::Place;
 use crate::sample::Sample;
 
 /// What is done.
@@ -34,7 +35,7 @@ pub struct Round {
     pub size: usize,
     /// Round trips, messages or bursts.
     pub count: u64,
-    pub one_core: bool,
+    pub place: Place,
 }
 
 /// Evaluates with the usual sizes as constants, as a user's message type would have it.

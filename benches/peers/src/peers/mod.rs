@@ -21,7 +21,8 @@ use anyhow::{Result, bail};
 pub use ours::PATIENCE;
 
 use crate::contender::Spec;
-use crate::pair::{self, Control, Pair};
+use crate::pair::{self, Pair};
+use crate::process::Control;
 
 macro_rules! contenders {
     ($($name:literal => $contender:ty,)*) => {

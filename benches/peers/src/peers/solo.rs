@@ -9,7 +9,8 @@ use super::message;
 use crate::clock::ticks;
 use crate::contender::{Spec, fill, sum};
 use crate::jobs::Round;
-use crate::pair::{Pair, pin};
+use crate::pair::Pair;
+use crate::place::pin;
 use crate::sample::Sample;
 
 pub fn start(name: &str, spec: &Spec) -> Result<Box<dyn Pair>> {

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{Results, ratio};
 use crate::peers::message;
 use crate::sample::Figures;
-use crate::sections::ZERO_COPY_SLOTS;
 use crate::sections::series::*;
+use crate::sections::{ALONE, BUSY, ZERO_COPY_SLOTS};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -92,6 +92,14 @@ pub fn table(results: &Results) -> Vec<Bound> {
             .filter_map(|ring| latency(results, ("paced", 50.0), (OURS, ring), |l| l.p999))
             .max_by(|a, b| a.0.total_cmp(&b.0)),
     ));
+    for (series, x, bound, what) in [
+        (PARK, ALONE, 1.5, "both sides on one core, 64 B round trip, Park"),
+        (OURS, ALONE, 3.0, "both sides on one core, 64 B round trip, Spin"),
+        (PARK, BUSY, 1.5, "the same beside a process that spins, Park"),
+    ] {
+        let what = format!("{what}: against a bare futex");
+        table.push(most(&what, bound, time(results, series, "one-core", x, &[FUTEX])));
+    }
     table.extend(memory(results));
     table
 }

@@ -3,6 +3,7 @@
 
 mod clock;
 mod contender;
+mod crowd;
 mod jobs;
 mod memory;
 mod pair;
@@ -66,6 +67,7 @@ impl Options {
 #[command(hide = true)]
 enum Role {
     Follow { contender: String, spec: String, token: String },
+    Lead { contender: String, spec: String },
     Memory { name: String },
     Spin { processor: usize },
 }
@@ -76,6 +78,7 @@ fn main() -> Result<()> {
         Some(Role::Follow { contender, spec, token }) => {
             peers::follow(&contender, &serde_json::from_str(&spec)?, &token)
         }
+        Some(Role::Lead { contender, spec }) => crowd::lead(&contender, &serde_json::from_str(&spec)?),
         Some(Role::Memory { name }) => memory::follow(&name),
         Some(Role::Spin { processor }) => spinner::spin(processor),
         None => measure(&options),

@@ -32,6 +32,8 @@ pub enum Unit {
     Nanos,
     /// Million messages a second.
     Rate,
+    /// Messages or round trips a second, in thousands, of all pairs together.
+    Calls,
     /// Latency, p99.9.
     Tail,
     /// Latency, p50, and processor time.
@@ -54,6 +56,8 @@ pub struct Entry {
     pub x: f64,
     pub contender: &'static str,
     pub spec: Spec,
+    /// How many pairs of processes do it at once.
+    pub pairs: usize,
     pub round: Round,
 }
 
@@ -85,7 +89,7 @@ impl Entry {
         let name = String::new();
         let spec = Spec { name, size, slots, channels: 1, poll: Poll::Spin };
         let round = Round { job, size, count: 0, place: Place::Apart };
-        Self { series: series.to_owned(), x: size as f64, contender, spec, round }
+        Self { series: series.to_owned(), x: size as f64, contender, spec, pairs: 1, round }
     }
 
     pub fn at(mut self, x: f64) -> Self {
@@ -111,6 +115,13 @@ impl Entry {
     /// Slots larger than what the harness fills.
     pub fn slot_size(mut self, bytes: usize) -> Self {
         self.spec.size = bytes;
+        self
+    }
+
+    /// So many pairs, wherever the system lets their processes run.
+    pub fn crowd(mut self, pairs: usize) -> Self {
+        self.pairs = pairs;
+        self.round.place = Place::Free;
         self
     }
 

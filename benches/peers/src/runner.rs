@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::contender::{Poll, Spec};
+use crate::crowd;
 use crate::jobs::{Job, Round};
 use crate::pair::Pair;
 use crate::peers;
@@ -44,7 +45,10 @@ struct Run {
 impl Run {
     fn start(mut entry: Entry, name: String) -> Self {
         entry.spec.name = name;
-        let pair = guarded(&entry, || peers::start(entry.contender, &entry.spec));
+        let pair = guarded(&entry, || match entry.pairs {
+            1 => peers::start(entry.contender, &entry.spec),
+            pairs => crowd::start(pairs, entry.contender, &entry.spec),
+        });
         Self { entry, pair, samples: Vec::new() }
     }
 
@@ -64,6 +68,7 @@ impl Run {
         let time = round.as_nanos() as f64;
         let fixed = match self.entry.round.job {
             Job::Paced { period_ns } if period_ns > 0.0 => Some(time / period_ns),
+            Job::TripsFor { .. } => Some(0.0),
             Job::Burst { idle_us, .. } => Some(time / (idle_us as f64 * 1e3 + 50e3)),
             _ => None,
         };

@@ -40,7 +40,7 @@ use series::*;
 
 /// All sections, in the order of the document.
 pub const ALL: &[fn(&Results, Pace) -> Section] = &[
-    round_trip, one_way, built_1_us, capnp, zero_copy, wake, burst, stamped, paced, one_core, slots,
+    round_trip, one_way, built_1_us, capnp, zero_copy, wake, burst, stamped, paced, one_core, crowd, slots,
     channels, runs,
 ];
 
@@ -326,6 +326,34 @@ fn one_core(_: &Results, _: Pace) -> Section {
         axis: Axis { name: "core", format: what, plot: false, base: None },
         unit: Unit::Nanos,
         groups: vec![alone, group(BUSY).beside_spinners(&[0]).stretched(3.0)],
+    }
+}
+
+/// Pairs of a crowd; one has a spinner beside it on each core.
+pub const PAIRS: [f64; 2] = [10.0, 1.0];
+
+fn crowd(_: &Results, pace: Pace) -> Section {
+    let job = Job::TripsFor { millis: 30 * pace.round.as_millis() as u64 };
+    let group = |pairs: f64| {
+        let entry = |series, contender| {
+            Entry::new(series, contender, 64, job).slots(16).crowd(pairs as usize).at(pairs)
+        };
+        Group::new(vec![entry(PARK, "ours").poll(Park), entry(SOCKET, "socket"), entry(FUTEX, "futex")])
+            .rounds(3)
+    };
+    let what = |pairs| match pairs {
+        1.0 => "one pair, spinners".to_owned(),
+        pairs => format!("{pairs} pairs"),
+    };
+    let [many, one] = PAIRS.map(group);
+    Section {
+        id: "crowd",
+        title: "More processes than cores",
+        about: "64-byte round trips for three seconds, three times, on two cores, nobody pinned: ten pairs of \
+                processes at once; and one pair while on each core another process does nothing but spin.",
+        axis: Axis { name: "pairs", format: what, plot: false, base: None },
+        unit: Unit::Calls,
+        groups: vec![many, one.beside_spinners(&[0, 1])],
     }
 }
 

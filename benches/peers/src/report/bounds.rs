@@ -6,7 +6,7 @@ use super::{Results, ratio};
 use crate::peers::message;
 use crate::sample::Figures;
 use crate::sections::series::*;
-use crate::sections::{ALONE, BUSY, ZERO_COPY_SLOTS};
+use crate::sections::{ALONE, BUSY, PAIRS, ZERO_COPY_SLOTS};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -100,6 +100,16 @@ pub fn table(results: &Results) -> Vec<Bound> {
         let what = format!("{what}: against a bare futex");
         table.push(most(&what, bound, time(results, series, "one-core", x, &[FUTEX])));
     }
+    let [many, one] = PAIRS;
+    table.push(least(
+        "ten pairs on two cores, Park: the slowest against the fastest",
+        0.2,
+        spread(results, PARK),
+    ));
+    for (pairs, what) in [(many, "ten pairs on two cores"), (one, "one pair beside a spinner on each core")] {
+        let what = format!("{what}, Park: calls against a Unix socket's");
+        table.push(least(&what, 1.0, rate(results, PARK, "crowd", pairs, &[SOCKET])));
+    }
     table.extend(memory(results));
     table
 }
@@ -148,6 +158,12 @@ fn capnp(results: &Results) -> Option<(f64, String)> {
     let ratio = crate::sample::median(rounds.map(|(o, (a, r))| o / (a + r)));
     let shown = format!("{:.0} ns to {:.0} + {:.0} ns ({name})", ours.nanos, alone.nanos, ring.nanos);
     Some((ratio, shown))
+}
+
+fn spread(results: &Results, series: &str) -> Option<(f64, String)> {
+    let spread = results.get("crowd", series, PAIRS[0])?.spread?;
+    let shown = format!("{:.0} to {:.0} calls a second", spread.slowest, spread.fastest);
+    Some((spread.ratio(), shown))
 }
 
 fn memory(results: &Results) -> Option<Bound> {

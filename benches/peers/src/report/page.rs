@@ -99,6 +99,7 @@ fn write_section(page: &mut String, section: &Section, rows: &[Row], results: &R
     let unit = match section.unit {
         Unit::Nanos => "ns",
         Unit::Rate => "M/s",
+        Unit::Calls => "thousand calls a second",
         Unit::Tail => "p99.9, ns",
         Unit::Wake => "p50, ns",
     };
@@ -122,6 +123,7 @@ fn write_section(page: &mut String, section: &Section, rows: &[Row], results: &R
         writeln!(page, "\nIn brackets: as a multiple of ours in the same column.")?;
     }
     write_failures(page, section, rows)?;
+    write_spread(page, section, rows)?;
     write_percentiles(page, section, rows)
 }
 
@@ -151,7 +153,7 @@ fn compared(section: &Section, name: &str, x: f64, figures: &Figures, results: &
     };
     let times = match section.unit {
         Unit::Nanos => ratio(figures, ours),
-        Unit::Rate => ratio(ours, figures),
+        Unit::Rate | Unit::Calls => ratio(ours, figures),
         Unit::Tail | Unit::Wake => value(section.unit, figures)? / value(section.unit, ours)?.max(1.0),
     };
     Some(format!(" ({})", number(times)))
@@ -162,6 +164,27 @@ fn write_failures(page: &mut String, section: &Section, rows: &[Row]) -> std::fm
         if let Err(error) = &row.figures {
             writeln!(page, "\n{}, {}: not measured, {error}.", row.series, (section.axis.format)(row.x))?;
         }
+    }
+    Ok(())
+}
+
+/// Of several pairs at once, the slowest and the fastest.
+fn write_spread(page: &mut String, section: &Section, rows: &[Row]) -> std::fmt::Result {
+    let spread = |row: &Row| row.figures.as_ref().ok().and_then(|f| f.spread);
+    if !rows.iter().any(|row| spread(row).is_some()) {
+        return Ok(());
+    }
+    writeln!(page, "\nOf the round in which they were furthest apart, calls a second:\n")?;
+    writeln!(
+        page,
+        "| {} | | slowest pair | fastest pair | ratio |\n|---|---|---:|---:|---:|",
+        section.axis.name
+    )?;
+    for row in rows {
+        let Some(s) = spread(row) else { continue };
+        let at = (section.axis.format)(row.x);
+        let (series, ratio) = (&row.series, number(s.ratio()));
+        writeln!(page, "| {at} | {series} | {:.0} | {:.0} | {ratio} |", s.slowest, s.fastest)?;
     }
     Ok(())
 }

@@ -224,7 +224,7 @@ fn guarded<T>(entry: &Entry, work: impl FnOnce() -> Result<T>) -> Result<T> {
 static WATCHED: Mutex<Option<(Instant, String)>> = Mutex::new(None);
 const LONGEST: Duration = Duration::from_secs(600);
 
-fn watch(what: Option<String>) {
+pub fn watch(what: Option<String>) {
     *WATCHED.lock().expect("no holder panics") = what.map(|what| (Instant::now(), what));
 }
 

@@ -40,7 +40,7 @@ use series::*;
 
 /// All sections, in the order of the document.
 pub const ALL: &[fn(&Results, Pace) -> Section] = &[
-    round_trip, one_way, built_1_us, capnp, zero_copy, wake, burst, stamped, paced, one_core, crowd, slots,
+    round_trip, one_way, built_1_us, capnp, zero_copy, seldom, burst, stamped, paced, one_core, crowd, slots,
     channels, runs,
 ];
 
@@ -192,7 +192,7 @@ fn zero_copy(_: &Results, _: Pace) -> Section {
     }
 }
 
-fn wake(_: &Results, _: Pace) -> Section {
+fn seldom(_: &Results, _: Pace) -> Section {
     let group = |(period_ms, stretch, rounds): (f64, f64, Option<usize>)| {
         let job = Job::Paced { period_ns: period_ms * 1e6 };
         let entry = |series, contender| Entry::new(series, contender, 8, job).at(period_ms);
@@ -209,7 +209,7 @@ fn wake(_: &Results, _: Pace) -> Section {
     };
     let what = |ms| format!("each {ms} ms");
     Section {
-        id: "wake",
+        id: "seldom",
         title: "One message now and then",
         about: "8 bytes; from the moment the message was due until it is read, and the processor time of the \
                 receiving process. iceoryx2 is left out: its publish and subscribe has no blocking receive.",

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Results, ratio};
+use crate::idle::{CHANNELS, Idle};
 use crate::peers::message;
 use crate::sample::Figures;
 use crate::sections::series::*;
@@ -67,13 +68,16 @@ pub fn table(results: &Results) -> Vec<Bound> {
     }));
     table.extend([30.0, 1.0].map(|ms| {
         let what = format!("wake of a parked receiver, a message each {ms} ms: p50 against a bare futex");
-        most(&what, 1.2, latency(results, ("wake", ms), (PARK, FUTEX), |l| l.p50))
+        most(&what, 1.1, latency(results, ("seldom", ms), (PARK, FUTEX), |l| l.p50))
     }));
-    table.push(most(
-        "processor time of a receiver that gets a message each 30 ms, Park (share of one core)",
-        0.005,
-        results.get("wake", PARK, 30.0).and_then(|f| f.cpu).map(|c| (c, format!("{:.2} %", c * 100.0))),
-    ));
+    table.extend([(30.0, 0.005), (1.0, 0.03)].map(|(ms, bound)| {
+        let what = format!(
+            "processor time of a receiver that gets a message each {ms} ms, Park (share of one core)"
+        );
+        let cpu = |series| results.get("seldom", series, ms)?.cpu.map(|c| c * 100.0);
+        let shown = |c| format!("{c:.2} % to {:.2} % ({FUTEX})", cpu(FUTEX).unwrap_or(f64::NAN));
+        most(&what, bound, cpu(PARK).map(|c| (c / 100.0, shown(c))))
+    }));
     table.extend(ZERO_COPY_SLOTS.map(|slots| {
         let what =
             format!("zero-copy 64 KiB, {slots} slots: bytes a second against memcpy of the same footprint");
@@ -100,6 +104,7 @@ pub fn table(results: &Results) -> Vec<Bound> {
         let what = format!("{what}: against a bare futex");
         table.push(most(&what, bound, time(results, series, "one-core", x, &[FUTEX])));
     }
+    table.extend(idle(results));
     let [many, one] = PAIRS;
     table.push(least(
         "ten pairs on two cores, Park: the slowest against the fastest",
@@ -164,6 +169,23 @@ fn spread(results: &Results, series: &str) -> Option<(f64, String)> {
     let spread = results.get("crowd", series, PAIRS[0])?.spread?;
     let shown = format!("{:.0} to {:.0} calls a second", spread.slowest, spread.fastest);
     Some((spread.ratio(), shown))
+}
+
+fn idle(results: &Results) -> [Bound; 2] {
+    let idle = results.idle.as_ref().and_then(|idle| idle.as_ref().ok());
+    // Where the kernel does not tell of a death, somebody must ask.
+    let (bound, how) = if idle.is_none_or(|i| i.told) { (10.0, "") } else { (100.0, ", by asking") };
+    let what = format!("the last of {CHANNELS} parked receivers knows that their peer was killed{how} (ms)");
+    let cpu = |i: &Idle| (i.cpu, format!("{:.2} %", i.cpu * 100.0));
+    let death = |i: &Idle| (i.max_ms, format!("median {:.1} ms", i.median_ms));
+    [
+        most(
+            &format!("processor time of {CHANNELS} parked receivers that get nothing (share of one core)"),
+            0.002,
+            idle.map(cpu),
+        ),
+        most(&what, bound, idle.map(death)),
+    ]
 }
 
 fn memory(results: &Results) -> Option<Bound> {

@@ -31,7 +31,13 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
     let machine: serde_json::Map<String, Value> =
         machine.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
-    let all =
-        json!({ "machine": machine, "bounds": bounds, "memory": memory, "rows": rows.collect::<Vec<_>>() });
+    let idle = results.idle.as_ref().and_then(|i| i.as_ref().ok());
+    let all = json!({
+        "machine": machine,
+        "bounds": bounds,
+        "idle": idle,
+        "memory": memory,
+        "rows": rows.collect::<Vec<_>>(),
+    });
     Ok(serde_json::to_writer(BufWriter::new(File::create(path)?), &all)?)
 }

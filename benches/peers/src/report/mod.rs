@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::idle::Idle;
 use crate::memory::Memory;
 use crate::plan::Section;
 use crate::runner::{Pace, Row};
@@ -19,6 +20,7 @@ use crate::sample::{Figures, median};
 #[derive(Default)]
 pub struct Results {
     pub sections: Vec<(Section, Vec<Row>)>,
+    pub idle: Option<Result<Idle, String>>,
     pub memory: Option<Result<[Memory; 2], String>>,
 }
 

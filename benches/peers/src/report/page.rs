@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::bounds::Bound;
 use super::plot::{columns, series_of, value};
 use super::{Results, ratio};
+use crate::idle::CHANNELS;
 use crate::plan::{Section, Unit};
 use crate::runner::{Pace, Row};
 use crate::sample::Figures;
@@ -68,6 +69,7 @@ fn write_page(
     for (section, rows) in &results.sections {
         write_section(page, section, rows, results)?;
     }
+    write_idle(page, results)?;
     write_memory(page, results)
 }
 
@@ -214,6 +216,24 @@ fn write_percentiles(page: &mut String, section: &Section, rows: &[Row]) -> std:
         writeln!(page)?;
     }
     writeln!(page, "\n</details>")
+}
+
+fn write_idle(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(idle) = &results.idle else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## Idle channels\n\n{CHANNELS} channels between two processes, in one of which a thread for each \
+         waits in `recv`, in Park: the processor time of that process while nothing is sent. Then the other \
+         is killed (SIGKILL), and each receiver notes when it knows, counted from before the kill.\n"
+    )?;
+    match idle {
+        Ok(idle) => {
+            writeln!(page, "| share of a core | knows of the death: median | the last |\n|---:|---:|---:|")?;
+            let [median, last] = [idle.median_ms, idle.max_ms].map(number);
+            writeln!(page, "| {:.2} % | {median} ms | {last} ms |", idle.cpu * 100.0)
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
 }
 
 fn write_memory(page: &mut String, results: &Results) -> std::fmt::Result {

@@ -4,6 +4,7 @@
 mod clock;
 mod contender;
 mod crowd;
+mod distance;
 mod idle;
 mod jobs;
 mod memory;
@@ -129,6 +130,7 @@ fn measure(options: &Options) -> Result<()> {
     if "memory".contains(&options.only) {
         results.memory = Some(memory::measure().map_err(|error| format!("{error:#}")));
     }
+    results.least = runner.least();
     report::write(&results, pace, &options.out)?;
     eprintln!("{:4.0} s  {}", began.elapsed().as_secs_f64(), options.out.join("benchmarks.md").display());
     Ok(())

@@ -44,6 +44,15 @@ pub const ALL: &[fn(&Results, Pace) -> Section] = &[
     channels, runs,
 ];
 
+/// Columns that are also shown near and far apart.
+pub fn apart(section: &str, x: f64) -> bool {
+    match section {
+        "round-trip" => x == 64.0,
+        "one-way" => [56.0, 64.0, 1024.0].contains(&x),
+        other => other.starts_with("capnp"),
+    }
+}
+
 const SIZE: Axis = Axis { name: "bytes", format: bytes, plot: true, base: None };
 
 fn bytes(n: f64) -> String {

@@ -16,6 +16,7 @@ mod process;
 mod report;
 mod runner;
 mod sample;
+mod schemas;
 mod sections;
 mod spinner;
 

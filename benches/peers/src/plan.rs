@@ -87,7 +87,7 @@ impl Entry {
     pub fn new(series: &str, contender: &'static str, size: usize, job: Job) -> Self {
         let slots = (16 * 1024 * 1024 / size).clamp(16, 1024);
         let name = String::new();
-        let spec = Spec { name, size, slots, channels: 1, poll: Poll::Spin };
+        let spec = Spec { name, size, slots, channels: 1, parts: 0, poll: Poll::Spin };
         let round = Round { job, size, count: 0, place: Place::Apart };
         Self { series: series.to_owned(), x: size as f64, contender, spec, pairs: 1, round }
     }
@@ -109,6 +109,11 @@ impl Entry {
 
     pub fn channels(mut self, channels: usize) -> Self {
         self.spec.channels = channels;
+        self
+    }
+
+    pub fn parts(mut self, parts: usize) -> Self {
+        self.spec.parts = parts;
         self
     }
 

@@ -131,7 +131,7 @@ pub struct Runner {
 
 impl Runner {
     pub fn new(pace: Pace) -> Result<Self> {
-        let spec = Spec { name: String::new(), size: 8, slots: 1, channels: 1, poll: Poll::Spin };
+        let spec = Spec { name: String::new(), size: 8, slots: 1, channels: 1, parts: 0, poll: Poll::Spin };
         let mut runner = Self { pace, line: peers::start("line", &spec)?, least: f64::MAX };
         runner.probe()?;
         Ok(runner)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contender::Poll::{Interval, Park};
 use crate::jobs::Job;
-use crate::peers::message;
+use crate::peers::{quotes, request};
 use crate::plan::{Axis, Entry, Group, Section, Unit};
 use crate::report::Results;
 use crate::runner::Pace;
@@ -34,14 +34,28 @@ pub mod series {
     pub const WRITE: &str = "limit: write alone";
     pub const READ: &str = "limit: read alone";
     pub const IN_PROCESS: &str = "limit: Cap'n Proto in process";
+    pub const THREADS: &str = "limit: Cap'n Proto between threads";
     pub const CAPNP_SOCKET: &str = "Cap'n Proto over Unix socket";
 }
 use series::*;
 
 /// All sections, in the order of the document.
 pub const ALL: &[fn(&Results, Pace) -> Section] = &[
-    round_trip, one_way, built_1_us, capnp, zero_copy, seldom, burst, stamped, paced, one_core, crowd, slots,
-    channels, runs,
+    round_trip,
+    one_way,
+    built_1_us,
+    capnp,
+    capnp_sizes,
+    zero_copy,
+    seldom,
+    burst,
+    stamped,
+    paced,
+    one_core,
+    crowd,
+    slots,
+    channels,
+    runs,
 ];
 
 /// Columns that are also shown near and far apart.
@@ -151,8 +165,8 @@ fn built_1_us(_: &Results, _: Pace) -> Section {
 }
 
 fn capnp(_: &Results, _: Pace) -> Section {
-    let entry = |series, contender| Entry::new(series, contender, 8, TRIP).at(message::BYTES as f64);
-    let ring = |series, contender| Entry::new(series, contender, message::BYTES, TRIP);
+    let entry = |series, contender| Entry::new(series, contender, 8, TRIP).at(request::BYTES as f64);
+    let ring = |series, contender| Entry::new(series, contender, request::BYTES, TRIP);
     Section {
         id: "capnp",
         title: "Cap'n Proto request and reply",
@@ -162,13 +176,44 @@ fn capnp(_: &Results, _: Pace) -> Section {
         axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
         unit: Unit::Nanos,
         groups: vec![Group::new(vec![
-            entry(OURS, "ours-capnp").slot_size(512),
-            entry(PARK, "ours-capnp").slot_size(512).poll(Park),
-            entry(IN_PROCESS, "capnp-in-process"),
+            entry(OURS, "ours-request").slot_size(512),
+            entry(PARK, "ours-request").slot_size(512).poll(Park),
+            entry(IN_PROCESS, "request-in-process").slot_size(512),
             ring(TAIL, "ring-tail"),
             ring(WORD, "ring-word"),
-            entry(CAPNP_SOCKET, "capnp-socket"),
+            entry(CAPNP_SOCKET, "request-socket"),
         ])],
+    }
+}
+
+/// Books of the messages of about 1, 12 and 100 KB.
+pub const BOOKS: [usize; 3] = [2, 23, 193];
+
+fn capnp_sizes(_: &Results, _: Pace) -> Section {
+    let group = |books: usize| {
+        let size = quotes::frame_bytes(books);
+        let entry = |series, contender| {
+            Entry::new(series, contender, 8, TRIP).slots(4).slot_size(size).parts(books).at(size as f64)
+        };
+        Group::new(vec![
+            entry(OURS, "ours-quotes"),
+            entry(PARK, "ours-quotes").poll(Park),
+            entry(IN_PROCESS, "quotes-in-process"),
+            entry(THREADS, "quotes-threads"),
+            entry(CAPNP_SOCKET, "quotes-socket"),
+        ])
+    };
+    Section {
+        id: "capnp-sizes",
+        title: "Larger Cap'n Proto requests and replies",
+        about: "Books of orders, lists of numbers in structs in a list, every field written and read on both \
+                ways; a message fills its slot, of which there are four. In process: the same two messages \
+                built and read on one processor, in memory that is used again, nothing sent. Between threads: \
+                built by one thread and read by another in plain memory, one line saying where, which is what \
+                it takes to have a message's lines on two processors.",
+        axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: BOOKS.map(group).into(),
     }
 }
 

@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::{Results, ratio};
+use crate::distance::Distance::{self, Far, Near};
 use crate::idle::{CHANNELS, Idle};
-use crate::peers::message;
+use crate::peers::{quotes, request};
 use crate::sample::Figures;
 use crate::sections::series::*;
-use crate::sections::{ALONE, BUSY, PAIRS, ZERO_COPY_SLOTS};
+use crate::sections::{ALONE, BOOKS, BUSY, PAIRS, ZERO_COPY_SLOTS};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -106,6 +107,22 @@ pub fn table(results: &Results) -> Vec<Bound> {
         let what = format!("{what}: against a bare futex");
         table.push(most(&what, bound, time(results, series, "one-core", x, &[FUTEX])));
     }
+    for (books, near, far) in [(BOOKS[0], 1.15, 1.6), (BOOKS[1], 1.1, 1.25), (BOOKS[2], 1.1, 1.25)] {
+        let size = quotes::frame_bytes(books);
+        for (distance, bound) in [(Near, near), (Far, far)] {
+            for (other, against) in [
+                (IN_PROCESS, "built and read in one process"),
+                (THREADS, "between two threads, in plain memory"),
+            ] {
+                let what = format!(
+                    "Cap'n Proto request and reply of {:.0} KB, {}, against the same {against}",
+                    size as f64 / 1e3,
+                    distance.name()
+                );
+                table.push(most(&what, bound, apart(results, size as f64, other, distance)));
+            }
+        }
+    }
     table.extend(idle(results));
     let [many, one] = PAIRS;
     table.push(least(
@@ -163,7 +180,7 @@ fn worst(results: &Results, at: (&str, f64), others: &[&str]) -> Option<(f64, St
 }
 
 fn capnp(results: &Results) -> Option<(f64, String)> {
-    let x = message::BYTES as f64;
+    let x = request::BYTES as f64;
     let ours = results.get("capnp", OURS, x)?;
     let alone = results.get("capnp", IN_PROCESS, x)?;
     let (ring, name) = best(results, "capnp", x, &[TAIL, WORD])?;
@@ -171,6 +188,14 @@ fn capnp(results: &Results) -> Option<(f64, String)> {
     let ratio = crate::sample::median(rounds.map(|(o, (a, r))| o / (a + r)));
     let shown = format!("{:.0} ns to {:.0} + {:.0} ns ({name})", ours.nanos, alone.nanos, ring.nanos);
     Some((ratio, shown))
+}
+
+/// Larger Cap'n Proto messages, of the turns that were near or far.
+fn apart(results: &Results, size: f64, other: &str, distance: Distance) -> Option<(f64, String)> {
+    let [ours, theirs] = [OURS, other].map(|s| results.apart("capnp-sizes", s, size, distance));
+    let (ours, theirs) = (ours?, theirs?);
+    let turns = ours.rounds.len();
+    Some((ratio(&ours, &theirs), format!("{:.0} ns to {:.0} ns, {turns} turns", ours.nanos, theirs.nanos)))
 }
 
 fn spread(results: &Results, series: &str) -> Option<(f64, String)> {

@@ -80,7 +80,7 @@ impl<M: Message> Receiver for Rx<M> {
         }
         let start = self.lane.start.load(Ordering::Relaxed);
         let bytes = self.lane.bytes.load(Ordering::Relaxed);
-        // SAFETY: the sender's segment, published by the turn; the sender leaves it alone until it was answered.
+        // SAFETY: the sender's segment, published by the turn, and left alone until it was answered.
         let segments = [unsafe { std::slice::from_raw_parts(start.cast_const(), bytes) }];
         let reader = capnp_message::Reader::new(SegmentArray::new(&segments), ReaderOptions::new());
         let word = M::read(reader.get_root().expect("root"), self.parts).expect("message");

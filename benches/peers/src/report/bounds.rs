@@ -102,7 +102,7 @@ pub fn table(results: &Results) -> Vec<Bound> {
     for (series, x, bound, what) in [
         (PARK, ALONE, 1.5, "both sides on one core, 64 B round trip, Park"),
         (OURS, ALONE, 3.0, "both sides on one core, 64 B round trip, Spin"),
-        (PARK, BUSY, 1.5, "the same beside a process that spins, Park"),
+        (PARK, BUSY, 1.5, "both sides on one core beside a process that spins, 64 B round trip, Park"),
     ] {
         let what = format!("{what}: against a bare futex");
         table.push(most(&what, bound, time(results, series, "one-core", x, &[FUTEX])));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::bounds::Bound;
 use super::plot::{columns, series_of, value};
 use super::{Results, ratio};
-use crate::distance::{BOTH, Distance};
+use crate::distance::{BOTH, Distance, FAR, NEAR};
 use crate::idle::CHANNELS;
 use crate::plan::{Section, Unit};
 use crate::runner::{Pace, Row};
@@ -54,11 +54,11 @@ fn write_page(
          turns, {} rounds of {} ms each unless the text says otherwise; a figure is the median of its \
          rounds, a maximum that of all rounds. Absolute figures are of this machine on this day: compare \
          ratios. Between turns a bare cache line goes there and back: a column is measured for up to twice as \
-         many turns while that takes over 1.5 times the least of the run, and the turns in which it was \
+         many turns while that takes over {NEAR} times the least of the run, and the turns in which it was \
          quickest count; the last line of each table has what it took in those. A turn is *near* if the line \
-         took under 1.5 times the least of the run before and after it, *far* if over 3 times. A ratio is the median over rounds of each against its neighbour in time. Ours has its \
-         default configuration but for the sizes and the poll mode, `Spin` where nothing else is said. \
-         Every round is in [results.json](benchmarks/results.json).\n",
+         took under {NEAR} times the least of the run before and after it, *far* if over {FAR} times. A ratio \
+         is the median over rounds of each against its neighbour in time. Ours has its default configuration \
+         but for the sizes and the poll mode, `Spin` where nothing else is said. Every round is in [results.json](benchmarks/results.json).\n",
         pace.rounds,
         pace.round.as_millis()
     )?;

@@ -12,6 +12,8 @@ pub struct Spec {
     pub slots: usize,
     /// Parallel channels, used in turn. Only ours has more than one.
     pub channels: usize,
+    /// How large a Cap'n Proto message is, in parts of its own.
+    pub parts: usize,
     /// How ours waits.
     pub poll: Poll,
 }

@@ -3,15 +3,22 @@
 
 mod clock;
 mod contender;
+mod crowd;
+mod distance;
+mod idle;
 mod jobs;
 mod memory;
 mod pair;
 mod peers;
+mod place;
 mod plan;
+mod process;
 mod report;
 mod runner;
 mod sample;
+mod schemas;
 mod sections;
+mod spinner;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -63,7 +70,11 @@ impl Options {
 #[command(hide = true)]
 enum Role {
     Follow { contender: String, spec: String, token: String },
+    Idle { name: String },
+    IdlePeer { name: String },
+    Lead { contender: String, spec: String },
     Memory { name: String },
+    Spin { processor: usize },
 }
 
 fn main() -> Result<()> {
@@ -72,7 +83,11 @@ fn main() -> Result<()> {
         Some(Role::Follow { contender, spec, token }) => {
             peers::follow(&contender, &serde_json::from_str(&spec)?, &token)
         }
+        Some(Role::Idle { name }) => idle::wait(&name),
+        Some(Role::IdlePeer { name }) => idle::peer(&name),
+        Some(Role::Lead { contender, spec }) => crowd::lead(&contender, &serde_json::from_str(&spec)?),
         Some(Role::Memory { name }) => memory::follow(&name),
+        Some(Role::Spin { processor }) => spinner::spin(processor),
         None => measure(&options),
     }
 }
@@ -106,9 +121,17 @@ fn measure(options: &Options) -> Result<()> {
         eprintln!("{:4.0} s  {}", began.elapsed().as_secs_f64(), section.id);
         results.sections.push(runner.run_section(section)?);
     }
+    if "idle".contains(&options.only) {
+        let watched = Duration::from_secs(if options.quick { 1 } else { 5 });
+        eprintln!("{:4.0} s  idle", began.elapsed().as_secs_f64());
+        runner::watch(Some("idle channels".to_owned()));
+        results.idle = Some(idle::measure(watched).map_err(|error| format!("{error:#}")));
+        runner::watch(None);
+    }
     if "memory".contains(&options.only) {
         results.memory = Some(memory::measure().map_err(|error| format!("{error:#}")));
     }
+    results.least = runner.least();
     report::write(&results, pace, &options.out)?;
     eprintln!("{:4.0} s  {}", began.elapsed().as_secs_f64(), options.out.join("benchmarks.md").display());
     Ok(())

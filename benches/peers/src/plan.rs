@@ -2,6 +2,7 @@
 
 use crate::contender::{Poll, Spec};
 use crate::jobs::{Job, Round};
+use crate::place::Place;
 
 /// One part of the document: one question, one table, at most one plot.
 pub struct Section {
@@ -31,6 +32,8 @@ pub enum Unit {
     Nanos,
     /// Million messages a second.
     Rate,
+    /// Messages or round trips a second, in thousands, of all pairs together.
+    Calls,
     /// Latency, p99.9.
     Tail,
     /// Latency, p50, and processor time.
@@ -44,6 +47,8 @@ pub struct Group {
     pub rounds: Option<usize>,
     /// A round's length, as a multiple of the run's.
     pub stretch: f64,
+    /// Processors on each of which another process does nothing but spin meanwhile.
+    pub spinners: &'static [usize],
 }
 
 pub struct Entry {
@@ -51,16 +56,23 @@ pub struct Entry {
     pub x: f64,
     pub contender: &'static str,
     pub spec: Spec,
+    /// How many pairs of processes do it at once.
+    pub pairs: usize,
     pub round: Round,
 }
 
 impl Group {
     pub fn new(entries: Vec<Entry>) -> Self {
-        Self { entries, rounds: None, stretch: 1.0 }
+        Self { entries, rounds: None, stretch: 1.0, spinners: &[] }
     }
 
     pub fn stretched(mut self, by: f64) -> Self {
         self.stretch = by;
+        self
+    }
+
+    pub fn beside_spinners(mut self, processors: &'static [usize]) -> Self {
+        self.spinners = processors;
         self
     }
 
@@ -75,9 +87,9 @@ impl Entry {
     pub fn new(series: &str, contender: &'static str, size: usize, job: Job) -> Self {
         let slots = (16 * 1024 * 1024 / size).clamp(16, 1024);
         let name = String::new();
-        let spec = Spec { name, size, slots, channels: 1, poll: Poll::Spin };
-        let round = Round { job, size, count: 0, one_core: false };
-        Self { series: series.to_owned(), x: size as f64, contender, spec, round }
+        let spec = Spec { name, size, slots, channels: 1, parts: 0, poll: Poll::Spin };
+        let round = Round { job, size, count: 0, place: Place::Apart };
+        Self { series: series.to_owned(), x: size as f64, contender, spec, pairs: 1, round }
     }
 
     pub fn at(mut self, x: f64) -> Self {
@@ -100,14 +112,26 @@ impl Entry {
         self
     }
 
+    pub fn parts(mut self, parts: usize) -> Self {
+        self.spec.parts = parts;
+        self
+    }
+
     /// Slots larger than what the harness fills.
     pub fn slot_size(mut self, bytes: usize) -> Self {
         self.spec.size = bytes;
         self
     }
 
+    /// So many pairs, wherever the system lets their processes run.
+    pub fn crowd(mut self, pairs: usize) -> Self {
+        self.pairs = pairs;
+        self.round.place = Place::Free;
+        self
+    }
+
     pub fn one_core(mut self) -> Self {
-        self.round.one_core = true;
+        self.round.place = Place::Together;
         self
     }
 }

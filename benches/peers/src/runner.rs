@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::contender::{Poll, Spec};
+use crate::crowd;
+use crate::distance::{Distance, Turn};
 use crate::jobs::{Job, Round};
 use crate::pair::Pair;
 use crate::peers;
+use crate::place::Place;
 use crate::plan::{Entry, Group, Section};
 use crate::sample::{Figures, Sample, median};
+use crate::sections;
+use crate::spinner::Spinner;
 
 /// How long and how often.
 #[derive(Clone, Copy)]
@@ -30,6 +35,8 @@ pub struct Row {
     pub figures: Result<Figures, String>,
     /// What a cache line took there and back meanwhile, in nanoseconds.
     pub line: f64,
+    /// All turns, also those that do not count for the figures.
+    pub turns: Vec<Turn>,
 }
 
 /// What a group in progress knows of one entry.
@@ -42,7 +49,10 @@ struct Run {
 impl Run {
     fn start(mut entry: Entry, name: String) -> Self {
         entry.spec.name = name;
-        let pair = guarded(&entry, || peers::start(entry.contender, &entry.spec));
+        let pair = guarded(&entry, || match entry.pairs {
+            1 => peers::start(entry.contender, &entry.spec),
+            pairs => crowd::start(pairs, entry.contender, &entry.spec),
+        });
         Self { entry, pair, samples: Vec::new() }
     }
 
@@ -62,6 +72,7 @@ impl Run {
         let time = round.as_nanos() as f64;
         let fixed = match self.entry.round.job {
             Job::Paced { period_ns } if period_ns > 0.0 => Some(time / period_ns),
+            Job::TripsFor { .. } => Some(0.0),
             Job::Burst { idle_us, .. } => Some(time / (idle_us as f64 * 1e3 + 50e3)),
             _ => None,
         };
@@ -92,7 +103,7 @@ impl Run {
     }
 
     /// With the rounds that count, and what the line took in them.
-    fn finish(self, counted: &[usize], line: f64) -> Row {
+    fn finish(self, lines: &[[f64; 2]], counted: &[usize], line: f64) -> Row {
         let figures = match self.pair {
             Ok(_) => {
                 let samples: Vec<Sample> =
@@ -101,28 +112,27 @@ impl Run {
             }
             Err(error) => Err(format!("{error:#}")),
         };
-        Row { series: self.entry.series.clone(), x: self.entry.x, entry: self.entry, figures, line }
+        let turns = lines.iter().zip(self.samples).map(|(&lines, sample)| Turn { lines, sample }).collect();
+        Row { series: self.entry.series.clone(), x: self.entry.x, entry: self.entry, figures, line, turns }
     }
 }
 
-/// How much longer than at its quickest a cache line may take in a turn that counts: it depends on where a
-/// hypervisor lets two processors run, and the cost of everything that is measured here with it.
-const STEADY: f64 = 1.5;
 /// Trips of the line between two turns.
-const TRIPS: u64 = 2000;
+const TRIPS: u64 = 700;
+const TRIES: usize = 3;
 
 /// Runs one section after the other, and watches the machine meanwhile.
 pub struct Runner {
     pace: Pace,
     line: Box<dyn Pair>,
     /// The least that the line took, in nanoseconds a trip.
-    quickest: f64,
+    least: f64,
 }
 
 impl Runner {
     pub fn new(pace: Pace) -> Result<Self> {
-        let spec = Spec { name: String::new(), size: 8, slots: 1, channels: 1, poll: Poll::Spin };
-        let mut runner = Self { pace, line: peers::start("line", &spec)?, quickest: f64::MAX };
+        let spec = Spec { name: String::new(), size: 8, slots: 1, channels: 1, parts: 0, poll: Poll::Spin };
+        let mut runner = Self { pace, line: peers::start("line", &spec)?, least: f64::MAX };
         runner.probe()?;
         Ok(runner)
     }
@@ -131,7 +141,8 @@ impl Runner {
         let mut section = section;
         let mut rows = Vec::new();
         for (g, group) in std::mem::take(&mut section.groups).into_iter().enumerate() {
-            rows.extend(self.run_group(group, &format!("{}-{g}", section.id))?);
+            let apart = group.entries.iter().any(|entry| sections::apart(section.id, entry.x));
+            rows.extend(self.run_group(group, &format!("{}-{g}", section.id), apart)?);
         }
         Ok((section, rows))
     }
@@ -140,12 +151,24 @@ impl Runner {
     fn probe(&mut self) -> Result<f64> {
         let job = Job::RoundTrip { build_ns: 0 };
         watch(Some("the line between turns".to_owned()));
-        let sample = self.line.run(&Round { job, size: 8, count: TRIPS, one_core: false });
+        let mut line = f64::MAX;
+        // The least of a few tries: one in which a processor was taken away says nothing of the line.
+        for _ in 0..TRIES {
+            let sample = self.line.run(&Round { job, size: 8, count: TRIPS, place: Place::Apart })?;
+            line = line.min(sample.nanos as f64 / TRIPS as f64);
+        }
         watch(None);
-        let sample = sample?;
-        let line = sample.nanos as f64 / TRIPS as f64;
-        self.quickest = self.quickest.min(line);
+        self.least = self.least.min(line);
         Ok(line)
+    }
+
+    /// The least that the line ever took.
+    pub fn least(&self) -> f64 {
+        self.least
+    }
+
+    fn is(&self, line: f64, distance: Distance) -> bool {
+        Distance::of(line, self.least) == Some(distance)
     }
 
     /// Waits until the machine is at its quickest, or patience ends; what the line takes then.
@@ -153,7 +176,7 @@ impl Runner {
         const NAP: Duration = Duration::from_millis(500);
         loop {
             let line = self.probe()?;
-            if line < STEADY * self.quickest || self.pace.patience.is_zero() {
+            if self.is(line, Distance::Near) || self.pace.patience.is_zero() {
                 return Ok(line);
             }
             std::thread::sleep(NAP);
@@ -161,21 +184,35 @@ impl Runner {
         }
     }
 
-    fn run_group(&mut self, group: Group, name: &str) -> Result<Vec<Row>> {
+    /// With `apart`, a far machine is measured too, not only waited out.
+    fn run_group(&mut self, group: Group, name: &str, apart: bool) -> Result<Vec<Row>> {
         let round = self.pace.round.mul_f64(group.stretch);
         let unique = |i: usize| format!("peers-{}-{name}-{i}", std::process::id());
         let entries = group.entries.into_iter().enumerate();
         let mut runs: Vec<Run> = entries.map(|(i, entry)| Run::start(entry, unique(i))).collect();
-        self.wait_for_quick()?;
+        if !apart {
+            self.wait_for_quick()?;
+        }
+        // They spin only while something is measured, not while the line is.
+        let spinners = || group.spinners.iter().map(|&n| Spinner::start(n)).collect::<Result<Vec<_>>>();
+        let spinning = spinners()?;
         for run in &mut runs {
             run.calibrate(round);
         }
+        drop(spinning);
         // As many turns as there are rounds, and as many again while the machine is not at its quickest.
         let rounds = group.rounds.unwrap_or(self.pace.rounds);
         let most = if rounds > 1 { 2 * rounds } else { 1 };
-        let (mut lines, mut before) = (Vec::new(), self.wait_for_quick()?);
-        let steady = |lines: &[f64], quickest: f64| lines.iter().filter(|&&l| l < STEADY * quickest).count();
-        while lines.len() < most && steady(&lines, self.quickest) < rounds {
+        let mut lines: Vec<[f64; 2]> = Vec::new();
+        let longer = |pair: &[f64; 2]| pair[0].max(pair[1]);
+        while lines.len() < most {
+            let so = |distance| lines.iter().filter(|pair| self.is(longer(pair), distance)).count();
+            if so(Distance::Near) >= rounds {
+                break;
+            }
+            let before =
+                if apart && so(Distance::Far) < rounds { self.probe()? } else { self.wait_for_quick()? };
+            let spinning = spinners()?;
             // Each goes first as often as any other.
             let (turn, n) = (lines.len(), runs.len());
             for i in 0..n {
@@ -183,15 +220,15 @@ impl Runner {
                 let sample = run.once();
                 run.samples.extend(sample);
             }
+            drop(spinning);
             let after = self.probe()?;
-            lines.push(before.max(after));
-            before = if lines.len() < most { self.wait_for_quick()? } else { after };
+            lines.push([before, after]);
         }
         let mut counted: Vec<usize> = (0..lines.len()).collect();
-        counted.sort_by(|&a, &b| lines[a].total_cmp(&lines[b]));
+        counted.sort_by(|&a, &b| longer(&lines[a]).total_cmp(&longer(&lines[b])));
         counted.truncate(rounds);
-        let line = median(counted.iter().map(|&turn| lines[turn]));
-        Ok(runs.into_iter().map(|run| run.finish(&counted, line)).collect())
+        let line = median(counted.iter().map(|&turn| longer(&lines[turn])));
+        Ok(runs.into_iter().map(|run| run.finish(&lines, &counted, line)).collect())
     }
 }
 
@@ -211,7 +248,7 @@ fn guarded<T>(entry: &Entry, work: impl FnOnce() -> Result<T>) -> Result<T> {
 static WATCHED: Mutex<Option<(Instant, String)>> = Mutex::new(None);
 const LONGEST: Duration = Duration::from_secs(600);
 
-fn watch(what: Option<String>) {
+pub fn watch(what: Option<String>) {
     *WATCHED.lock().expect("no holder panics") = what.map(|what| (Instant::now(), what));
 }
 

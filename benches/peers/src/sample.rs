@@ -29,6 +29,20 @@ pub struct Sample {
     pub latency: Option<Latency>,
     /// Processor time of the receiving process, over the time that passed.
     pub cpu: Option<f64>,
+    pub spread: Option<Spread>,
+}
+
+/// Of several pairs at once, the slowest and the fastest: messages or round trips a second.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Spread {
+    pub slowest: f64,
+    pub fastest: f64,
+}
+
+impl Spread {
+    pub fn ratio(&self) -> f64 {
+        self.slowest / self.fastest
+    }
 }
 
 /// Percentiles, in nanoseconds.
@@ -42,7 +56,7 @@ pub struct Latency {
 
 impl Sample {
     pub fn new(messages: u64, ticks: u64) -> Self {
-        Self { messages, nanos: to_nanos(ticks), latency: None, cpu: None }
+        Self { messages, nanos: to_nanos(ticks), latency: None, cpu: None, spread: None }
     }
 
     pub fn with(mut self, each: Ticks) -> Self {
@@ -72,6 +86,8 @@ pub struct Figures {
     /// Medians of the rounds' percentiles, and the longest of all rounds.
     pub latency: Option<Latency>,
     pub cpu: Option<f64>,
+    /// Of the round in which it was widest.
+    pub spread: Option<Spread>,
     /// Messages of one round, at the last.
     pub messages: u64,
 }
@@ -89,7 +105,9 @@ impl Figures {
             max: latencies.iter().map(|l| l.max).max().unwrap_or(0),
         });
         let cpu = last.cpu.map(|_| median(samples.iter().filter_map(|s| s.cpu)));
-        Some(Self { nanos: median(rounds.iter().copied()), rounds, latency, cpu, messages: last.messages })
+        let spread = samples.iter().filter_map(|s| s.spread).min_by(|a, b| a.ratio().total_cmp(&b.ratio()));
+        let nanos = median(rounds.iter().copied());
+        Some(Self { nanos, rounds, latency, cpu, spread, messages: last.messages })
     }
 
     /// Million messages a second.

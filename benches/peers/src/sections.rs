@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contender::Poll::{Interval, Park};
 use crate::jobs::Job;
-use crate::peers::message;
+use crate::peers::{quotes, request};
 use crate::plan::{Axis, Entry, Group, Section, Unit};
 use crate::report::Results;
 use crate::runner::Pace;
@@ -34,15 +34,38 @@ pub mod series {
     pub const WRITE: &str = "limit: write alone";
     pub const READ: &str = "limit: read alone";
     pub const IN_PROCESS: &str = "limit: Cap'n Proto in process";
+    pub const THREADS: &str = "limit: Cap'n Proto between threads";
     pub const CAPNP_SOCKET: &str = "Cap'n Proto over Unix socket";
 }
 use series::*;
 
 /// All sections, in the order of the document.
 pub const ALL: &[fn(&Results, Pace) -> Section] = &[
-    round_trip, one_way, built_1_us, capnp, zero_copy, wake, burst, stamped, paced, one_core, slots,
-    channels, runs,
+    round_trip,
+    one_way,
+    built_1_us,
+    capnp,
+    capnp_sizes,
+    zero_copy,
+    seldom,
+    burst,
+    stamped,
+    paced,
+    one_core,
+    crowd,
+    slots,
+    channels,
+    runs,
 ];
+
+/// Columns that are also shown near and far apart.
+pub fn apart(section: &str, x: f64) -> bool {
+    match section {
+        "round-trip" => x == 64.0,
+        "one-way" => [56.0, 64.0, 1024.0].contains(&x),
+        other => other.starts_with("capnp"),
+    }
+}
 
 const SIZE: Axis = Axis { name: "bytes", format: bytes, plot: true, base: None };
 
@@ -142,8 +165,8 @@ fn built_1_us(_: &Results, _: Pace) -> Section {
 }
 
 fn capnp(_: &Results, _: Pace) -> Section {
-    let entry = |series, contender| Entry::new(series, contender, 8, TRIP).at(message::BYTES as f64);
-    let ring = |series, contender| Entry::new(series, contender, message::BYTES, TRIP);
+    let entry = |series, contender| Entry::new(series, contender, 8, TRIP).at(request::BYTES as f64);
+    let ring = |series, contender| Entry::new(series, contender, request::BYTES, TRIP);
     Section {
         id: "capnp",
         title: "Cap'n Proto request and reply",
@@ -153,13 +176,44 @@ fn capnp(_: &Results, _: Pace) -> Section {
         axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
         unit: Unit::Nanos,
         groups: vec![Group::new(vec![
-            entry(OURS, "ours-capnp").slot_size(512),
-            entry(PARK, "ours-capnp").slot_size(512).poll(Park),
-            entry(IN_PROCESS, "capnp-in-process"),
+            entry(OURS, "ours-request").slot_size(512),
+            entry(PARK, "ours-request").slot_size(512).poll(Park),
+            entry(IN_PROCESS, "request-in-process").slot_size(512),
             ring(TAIL, "ring-tail"),
             ring(WORD, "ring-word"),
-            entry(CAPNP_SOCKET, "capnp-socket"),
+            entry(CAPNP_SOCKET, "request-socket"),
         ])],
+    }
+}
+
+/// Books of the messages of about 1, 12 and 100 KB.
+pub const BOOKS: [usize; 3] = [2, 23, 193];
+
+fn capnp_sizes(_: &Results, _: Pace) -> Section {
+    let group = |books: usize| {
+        let size = quotes::frame_bytes(books);
+        let entry = |series, contender| {
+            Entry::new(series, contender, 8, TRIP).slots(4).slot_size(size).parts(books).at(size as f64)
+        };
+        Group::new(vec![
+            entry(OURS, "ours-quotes"),
+            entry(PARK, "ours-quotes").poll(Park),
+            entry(IN_PROCESS, "quotes-in-process"),
+            entry(THREADS, "quotes-threads"),
+            entry(CAPNP_SOCKET, "quotes-socket"),
+        ])
+    };
+    Section {
+        id: "capnp-sizes",
+        title: "Larger Cap'n Proto requests and replies",
+        about: "Books of orders, lists of numbers in structs in a list, every field written and read on both \
+                ways; a message fills its slot, of which there are four. In process: the same two messages \
+                built and read on one processor, in memory that is used again, nothing sent. Between threads: \
+                built by one thread and read by another in plain memory, one line saying where, which is what \
+                it takes to have a message's lines on two processors.",
+        axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: BOOKS.map(group).into(),
     }
 }
 
@@ -192,7 +246,7 @@ fn zero_copy(_: &Results, _: Pace) -> Section {
     }
 }
 
-fn wake(_: &Results, _: Pace) -> Section {
+fn seldom(_: &Results, _: Pace) -> Section {
     let group = |(period_ms, stretch, rounds): (f64, f64, Option<usize>)| {
         let job = Job::Paced { period_ns: period_ms * 1e6 };
         let entry = |series, contender| Entry::new(series, contender, 8, job).at(period_ms);
@@ -209,7 +263,7 @@ fn wake(_: &Results, _: Pace) -> Section {
     };
     let what = |ms| format!("each {ms} ms");
     Section {
-        id: "wake",
+        id: "seldom",
         title: "One message now and then",
         about: "8 bytes; from the moment the message was due until it is read, and the processor time of the \
                 receiving process. iceoryx2 is left out: its publish and subscribe has no blocking receive.",
@@ -301,22 +355,59 @@ fn paced(results: &Results, pace: Pace) -> Section {
     }
 }
 
+/// Columns of a core that the two sides share: with nobody, with a process that spins.
+pub const ALONE: f64 = 0.0;
+pub const BUSY: f64 = 1.0;
+
 fn one_core(_: &Results, _: Pace) -> Section {
-    let entry = |series, contender| Entry::new(series, contender, 64, TRIP).one_core();
+    let entry = |series, contender, x| Entry::new(series, contender, 64, TRIP).slots(16).one_core().at(x);
+    let what = |x| if x == ALONE { "alone" } else { "beside a spinner" }.to_owned();
+    let group = |x| {
+        Group::new(vec![
+            entry(OURS, "ours", x),
+            entry(PARK, "ours", x).poll(Park),
+            entry(SOCKET, "socket", x),
+            entry(FUTEX, "futex", x),
+        ])
+    };
+    let mut alone = group(ALONE);
+    alone.entries.extend([entry(INTERVAL, "ours", ALONE).poll(Interval), entry(TAIL, "ring-tail", ALONE)]);
     Section {
         id: "one-core",
         title: "Both sides on one core",
-        about: "64-byte round trips: one who spins keeps the other from running, unless it yields.",
-        axis: Axis { name: "bytes", format: bytes, plot: false, base: None },
+        about: "64-byte round trips: one who spins keeps the other from running, unless it yields. And the \
+                same while a third process does nothing but spin on that core.",
+        axis: Axis { name: "core", format: what, plot: false, base: None },
         unit: Unit::Nanos,
-        groups: vec![Group::new(vec![
-            entry(OURS, "ours"),
-            entry(PARK, "ours").poll(Park),
-            entry(INTERVAL, "ours").poll(Interval),
-            entry(TAIL, "ring-tail"),
-            entry(SOCKET, "socket"),
-            entry(FUTEX, "futex"),
-        ])],
+        groups: vec![alone, group(BUSY).beside_spinners(&[0]).stretched(3.0)],
+    }
+}
+
+/// Pairs of a crowd; one has a spinner beside it on each core.
+pub const PAIRS: [f64; 2] = [10.0, 1.0];
+
+fn crowd(_: &Results, pace: Pace) -> Section {
+    let job = Job::TripsFor { millis: 30 * pace.round.as_millis() as u64 };
+    let group = |pairs: f64| {
+        let entry = |series, contender| {
+            Entry::new(series, contender, 64, job).slots(16).crowd(pairs as usize).at(pairs)
+        };
+        Group::new(vec![entry(PARK, "ours").poll(Park), entry(SOCKET, "socket"), entry(FUTEX, "futex")])
+            .rounds(3)
+    };
+    let what = |pairs| match pairs {
+        1.0 => "one pair, spinners".to_owned(),
+        pairs => format!("{pairs} pairs"),
+    };
+    let [many, one] = PAIRS.map(group);
+    Section {
+        id: "crowd",
+        title: "More processes than cores",
+        about: "64-byte round trips for three seconds, three times, on two cores, nobody pinned: ten pairs of \
+                processes at once; and one pair while on each core another process does nothing but spin.",
+        axis: Axis { name: "pairs", format: what, plot: false, base: None },
+        unit: Unit::Calls,
+        groups: vec![many, one.beside_spinners(&[0, 1])],
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{ticks, to_ticks};
 use crate::contender::{Receiver, Sender, fill};
+use crate::place::Place;
 use crate::sample::Sample;
 
 /// What is done.
@@ -18,6 +19,8 @@ use crate::sample::Sample;
 pub enum Job {
     /// Request and reply, one at a time; each takes `build_ns` to write.
     RoundTrip { build_ns: u64 },
+    /// The same, for as long.
+    TripsFor { millis: u64 },
     /// As many messages as will go, in one direction.
     OneWay { build_ns: u64 },
     /// One message each `period_ns`, due by the clock whether or not the last one got through: its latency
@@ -34,7 +37,7 @@ pub struct Round {
     pub size: usize,
     /// Round trips, messages or bursts.
     pub count: u64,
-    pub one_core: bool,
+    pub place: Place,
 }
 
 /// Evaluates with the usual sizes as constants, as a user's message type would have it.
@@ -64,6 +67,7 @@ pub fn lead(tx: &mut impl Sender, rx: &mut impl Receiver, round: &Round) -> Resu
     let (sample, sum, expected) = match job {
         Job::RoundTrip { build_ns: 0 } => sized!(size, n => round_trip::lead(n, tx, rx, count, 0)),
         Job::RoundTrip { build_ns } => round_trip::lead(size, tx, rx, count, build_ns),
+        Job::TripsFor { millis } => sized!(size, n => round_trip::lead_for(n, tx, rx, millis)),
         Job::OneWay { .. } => sized!(size, n => one_way::lead(n, tx, rx, count)),
         Job::Paced { .. } => sized!(size, n => timed::lead(n, tx, rx, count, 1)),
         Job::Burst { burst, .. } => timed::lead(size, tx, rx, count, burst),
@@ -78,6 +82,7 @@ pub fn follow(tx: &mut impl Sender, rx: &mut impl Receiver, round: &Round) {
     match job {
         Job::RoundTrip { build_ns: 0 } => sized!(size, n => round_trip::follow(n, tx, rx, count, 0)),
         Job::RoundTrip { build_ns } => round_trip::follow(size, tx, rx, count, build_ns),
+        Job::TripsFor { .. } => sized!(size, n => round_trip::follow_to_last(n, tx, rx)),
         Job::OneWay { build_ns: 0 } => sized!(size, n => one_way::follow(n, tx, rx, count, 0)),
         Job::OneWay { build_ns } => one_way::follow(size, tx, rx, count, build_ns),
         Job::Paced { period_ns } => sized!(size, n => timed::pace(n, tx, rx, count, period_ns)),

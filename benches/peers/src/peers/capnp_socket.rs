@@ -1,58 +1,60 @@
 //! Cap'n Proto messages over a Unix stream socket, the usual way.
 
 use std::io::{BufReader, BufWriter, Write};
+use std::marker::PhantomData;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::Result;
 use capnp::message::{Builder, HeapAllocator, ReaderOptions};
 use capnp::serialize;
 
-use super::message;
+use super::message::{self, Message};
 use super::stream::address;
 use crate::contender::{Contender, Receiver, Sender, Spec};
 
-pub struct CapnpSocket;
+pub struct CapnpSocket<M>(PhantomData<M>);
 
-pub struct Tx(BufWriter<UnixStream>);
-pub struct Rx(BufReader<UnixStream>);
+pub struct Tx<M>(BufWriter<UnixStream>, usize, PhantomData<M>);
+pub struct Rx<M>(BufReader<UnixStream>, usize, PhantomData<M>);
 
-impl Sender for Tx {
+impl<M: Message> Sender for Tx<M> {
     #[inline(always)]
     fn send(&mut self, _: usize, fill: impl FnOnce(&mut [u8])) {
         let mut builder = Builder::new(HeapAllocator::new().first_segment_words(64));
-        message::write(builder.init_root(), message::word(fill));
+        M::write(builder.init_root(), message::word(fill), self.1);
         serialize::write_message(&mut self.0, &builder).expect("write");
         self.0.flush().expect("write");
     }
 }
 
-impl Receiver for Rx {
+impl<M: Message> Receiver for Rx<M> {
     #[inline(always)]
     fn recv(&mut self, _: usize, read: impl FnOnce(&[u8])) {
         let reader = serialize::read_message(&mut self.0, ReaderOptions::new()).expect("read");
-        let word = message::read(reader.get_root().expect("root")).expect("message");
+        let word = M::read(reader.get_root().expect("root"), self.1).expect("message");
         read(&word.to_ne_bytes());
     }
 }
 
-fn ends(socket: UnixStream) -> Result<(Tx, Rx)> {
-    Ok((Tx(BufWriter::new(socket.try_clone()?)), Rx(BufReader::new(socket))))
+fn ends<M>(socket: UnixStream, parts: usize) -> Result<(Tx<M>, Rx<M>)> {
+    let tx = Tx(BufWriter::new(socket.try_clone()?), parts, PhantomData);
+    Ok((tx, Rx(BufReader::new(socket), parts, PhantomData)))
 }
 
-impl Contender for CapnpSocket {
-    type Tx = Tx;
-    type Rx = Rx;
-    type Offer = UnixListener;
+impl<M: Message> Contender for CapnpSocket<M> {
+    type Tx = Tx<M>;
+    type Rx = Rx<M>;
+    type Offer = (UnixListener, usize);
 
-    fn offer(spec: &Spec) -> Result<(UnixListener, String)> {
-        Ok((UnixListener::bind_addr(&address(spec)?)?, String::new()))
+    fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
+        Ok(((UnixListener::bind_addr(&address(spec)?)?, spec.parts), String::new()))
     }
 
-    fn join(spec: &Spec, _: &str) -> Result<(Tx, Rx)> {
-        ends(UnixStream::connect_addr(&address(spec)?)?)
+    fn join(spec: &Spec, _: &str) -> Result<(Tx<M>, Rx<M>)> {
+        ends(UnixStream::connect_addr(&address(spec)?)?, spec.parts)
     }
 
-    fn accept(listener: UnixListener) -> Result<(Tx, Rx)> {
-        ends(listener.accept()?.0)
+    fn accept((listener, parts): Self::Offer) -> Result<(Tx<M>, Rx<M>)> {
+        ends(listener.accept()?.0, parts)
     }
 }

@@ -1,38 +1,20 @@
-//! The Cap'n Proto message that all send: a struct with a text and a list of structs with texts, from the
-//! schema that the capnp crate itself brings. The harness's word travels as its id.
+//! Cap'n Proto messages that contenders build and read.
 
-use anyhow::{Result, ensure};
-use capnp::schema_capnp::code_generator_request::requested_file;
+use anyhow::Result;
+use capnp::traits::Owned;
 
-pub use requested_file::Owned;
+pub type Builder<'a, M> = <<M as Message>::Root as Owned>::Builder<'a>;
+pub type Reader<'a, M> = <<M as Message>::Root as Owned>::Reader<'a>;
 
-const FILE: &str = "schema/request.capnp";
-const IMPORTS: [&str; 4] =
-    ["/capnp/schema.capnp", "/capnp/c++.capnp", "common/types.capnp", "common/time.capnp"];
-/// Bytes of its frame.
-pub const BYTES: usize = 232;
+/// A kind of message. The harness's word travels in one of its fields.
+pub trait Message: 'static {
+    type Root: Owned;
 
-#[inline(always)]
-pub fn write(mut message: requested_file::Builder<'_>, word: u64) {
-    message.set_id(word);
-    message.set_filename(FILE);
-    let mut imports = message.init_imports(IMPORTS.len() as u32);
-    for (i, name) in IMPORTS.iter().enumerate() {
-        let mut import = imports.reborrow().get(i as u32);
-        import.set_id(i as u64);
-        import.set_name(name);
-    }
-}
+    /// Writes every field; `parts` says how large it is, where it has no size of its own.
+    fn write(message: Builder<'_, Self>, word: u64, parts: usize);
 
-/// Every field, and the word if all the others are as written.
-#[inline(always)]
-pub fn read(message: requested_file::Reader<'_>) -> Result<u64> {
-    let mut same = message.get_filename()?.as_bytes() == FILE.as_bytes();
-    for (i, import) in message.get_imports()?.iter().enumerate() {
-        same &= import.get_id() == i as u64 && import.get_name()?.as_bytes() == IMPORTS[i].as_bytes();
-    }
-    ensure!(same, "the message is damaged");
-    Ok(message.get_id())
+    /// Reads every field, and gives the word if all the others are as written.
+    fn read(message: Reader<'_, Self>, parts: usize) -> Result<u64>;
 }
 
 /// The word that the harness wants to send.

@@ -1,14 +1,17 @@
 //! Everything that is measured, by name.
 
 mod capnp_socket;
+mod capnp_threads;
 mod futex;
 mod iceoryx;
 mod ipc_channel;
 mod line;
-pub mod message;
+mod message;
 mod ours;
 mod ours_capnp;
 mod pipe;
+pub mod quotes;
+pub mod request;
 mod ring_tail;
 mod ring_word;
 mod rtrb;
@@ -21,7 +24,8 @@ use anyhow::{Result, bail};
 pub use ours::PATIENCE;
 
 use crate::contender::Spec;
-use crate::pair::{self, Control, Pair};
+use crate::pair::{self, Pair};
+use crate::process::Control;
 
 macro_rules! contenders {
     ($($name:literal => $contender:ty,)*) => {
@@ -48,7 +52,8 @@ contenders! {
     "ours-copied" => ours::Ours<ours::Copied>,
     "ours-batched" => ours::Ours<ours::Batched>,
     "ours-many" => ours::Ours<ours::Many>,
-    "ours-capnp" => ours_capnp::OursCapnp,
+    "ours-request" => ours_capnp::OursCapnp<request::Request>,
+    "ours-quotes" => ours_capnp::OursCapnp<quotes::Quotes>,
     "line" => line::Line,
     "futex" => futex::Futex,
     "ring-tail" => ring_tail::RingTail<0>,
@@ -60,5 +65,7 @@ contenders! {
     "ipc-channel" => ipc_channel::IpcChannel,
     "socket" => stream::Socket,
     "pipe" => pipe::Pipe,
-    "capnp-socket" => capnp_socket::CapnpSocket,
+    "request-socket" => capnp_socket::CapnpSocket<request::Request>,
+    "quotes-socket" => capnp_socket::CapnpSocket<quotes::Quotes>,
+    "quotes-threads" => capnp_threads::CapnpThreads<quotes::Quotes>,
 }

@@ -1,15 +1,20 @@
 //! Limits that take one process: copying, writing and reading memory, and Cap'n Proto without any transport.
 
 use std::hint::black_box;
+use std::marker::PhantomData;
 
 use anyhow::{Result, bail};
-use capnp::message::{Builder, ScratchSpaceHeapAllocator};
+use capnp::Word;
+use capnp::message::{Builder, Reader, ReaderOptions, ScratchSpaceHeapAllocator, SegmentArray};
 
-use super::message;
+use super::message::Message;
+use super::quotes::Quotes;
+use super::request::Request;
 use crate::clock::ticks;
 use crate::contender::{Spec, fill, sum};
 use crate::jobs::Round;
-use crate::pair::{Pair, pin};
+use crate::pair::Pair;
+use crate::place::pin;
 use crate::sample::Sample;
 
 pub fn start(name: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
@@ -17,7 +22,8 @@ pub fn start(name: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
         "memcpy" => Ok(Box::new(Memcpy::new(spec))),
         "write" => Ok(Box::new(Alone::<true>::new(spec))),
         "read" => Ok(Box::new(Alone::<false>::new(spec))),
-        "capnp-in-process" => Ok(Box::new(InProcess { scratch: vec![0; 4096] })),
+        "request-in-process" => Ok(InProcess::<Request, false>::start(spec)),
+        "quotes-in-process" => Ok(InProcess::<Quotes, true>::start(spec)),
         _ => bail!("no contender is called {name}"),
     }
 }
@@ -81,21 +87,36 @@ impl<const WRITES: bool> Pair for Alone<WRITES> {
     }
 }
 
-/// Builds and reads a request, then builds and reads a reply, in memory that is used again.
-struct InProcess {
-    scratch: Vec<u8>,
+/// Builds and reads a request, then builds and reads a reply, in memory that is used again. It is read as any
+/// message that came in, or else through its builder, unchecked.
+struct InProcess<M, const CHECKED: bool> {
+    allocator: ScratchSpaceHeapAllocator<'static>,
+    parts: usize,
+    message: PhantomData<M>,
 }
 
-impl InProcess {
+impl<M: Message, const CHECKED: bool> InProcess<M, CHECKED> {
+    fn start(spec: &Spec) -> Box<dyn Pair> {
+        let memory = Word::allocate_zeroed_vec(spec.size.div_ceil(8)).leak();
+        let allocator = ScratchSpaceHeapAllocator::new(Word::words_to_bytes_mut(memory));
+        Box::new(Self { allocator, parts: spec.parts, message: PhantomData })
+    }
+
     #[inline(always)]
     fn build_and_read(&mut self, word: u64) -> Result<u64> {
-        let mut builder = Builder::new(ScratchSpaceHeapAllocator::new(&mut self.scratch));
-        message::write(builder.init_root(), word);
-        message::read(black_box(&builder).get_root_as_reader()?)
+        let mut builder = Builder::new(&mut self.allocator);
+        M::write(builder.init_root(), word, self.parts);
+        let builder = black_box(&builder);
+        if CHECKED {
+            let segments = builder.get_segments_for_output();
+            let reader = Reader::new(SegmentArray::new(&segments), ReaderOptions::new());
+            return M::read(reader.get_root()?, self.parts);
+        }
+        M::read(builder.get_root_as_reader()?, self.parts)
     }
 }
 
-impl Pair for InProcess {
+impl<M: Message, const CHECKED: bool> Pair for InProcess<M, CHECKED> {
     fn run(&mut self, round: &Round) -> Result<Sample> {
         pin(Some(0))?;
         let began = ticks();

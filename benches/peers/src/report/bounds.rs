@@ -3,10 +3,12 @@
 use serde::Serialize;
 
 use super::{Results, ratio};
-use crate::peers::message;
+use crate::distance::Distance::{self, Far, Near};
+use crate::idle::{CHANNELS, Idle};
+use crate::peers::{quotes, request};
 use crate::sample::Figures;
-use crate::sections::ZERO_COPY_SLOTS;
 use crate::sections::series::*;
+use crate::sections::{ALONE, BOOKS, BUSY, PAIRS, ZERO_COPY_SLOTS};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -51,6 +53,11 @@ pub fn table(results: &Results) -> Vec<Bound> {
             time(results, OURS, "round-trip", 64.0, &[TAIL, WORD]),
         ),
         most(
+            "p99.9 of a round trip of 64 B against the better minimal ring's",
+            1.25,
+            worst(results, ("round-trip", 64.0), &[TAIL, WORD]),
+        ),
+        most(
             "round trip 64 B against iceoryx2, at its best",
             0.25,
             time(results, OURS, "round-trip", 64.0, &[ICEORYX, ICEORYX_BEST]),
@@ -67,13 +74,16 @@ pub fn table(results: &Results) -> Vec<Bound> {
     }));
     table.extend([30.0, 1.0].map(|ms| {
         let what = format!("wake of a parked receiver, a message each {ms} ms: p50 against a bare futex");
-        most(&what, 1.2, latency(results, ("wake", ms), (PARK, FUTEX), |l| l.p50))
+        most(&what, 1.1, latency(results, ("seldom", ms), (PARK, FUTEX), |l| l.p50))
     }));
-    table.push(most(
-        "processor time of a receiver that gets a message each 30 ms, Park (share of one core)",
-        0.005,
-        results.get("wake", PARK, 30.0).and_then(|f| f.cpu).map(|c| (c, format!("{:.2} %", c * 100.0))),
-    ));
+    table.extend([(30.0, 0.005), (1.0, 0.03)].map(|(ms, bound)| {
+        let what = format!(
+            "processor time of a receiver that gets a message each {ms} ms, Park (share of one core)"
+        );
+        let cpu = |series| results.get("seldom", series, ms)?.cpu.map(|c| c * 100.0);
+        let shown = |c| format!("{c:.2} % to {:.2} % ({FUTEX})", cpu(FUTEX).unwrap_or(f64::NAN));
+        most(&what, bound, cpu(PARK).map(|c| (c / 100.0, shown(c))))
+    }));
     table.extend(ZERO_COPY_SLOTS.map(|slots| {
         let what =
             format!("zero-copy 64 KiB, {slots} slots: bytes a second against memcpy of the same footprint");
@@ -87,11 +97,43 @@ pub fn table(results: &Results) -> Vec<Bound> {
     table.push(most(
         "p99.9 of a paced 64 B load at half the maximum, against the better minimal ring's at the same load",
         1.5,
-        RINGS
-            .iter()
-            .filter_map(|ring| latency(results, ("paced", 50.0), (OURS, ring), |l| l.p999))
-            .max_by(|a, b| a.0.total_cmp(&b.0)),
+        worst(results, ("paced", 50.0), &RINGS),
     ));
+    for (series, x, bound, what) in [
+        (PARK, ALONE, 1.5, "both sides on one core, 64 B round trip, Park"),
+        (OURS, ALONE, 3.0, "both sides on one core, 64 B round trip, Spin"),
+        (PARK, BUSY, 1.5, "both sides on one core beside a process that spins, 64 B round trip, Park"),
+    ] {
+        let what = format!("{what}: against a bare futex");
+        table.push(most(&what, bound, time(results, series, "one-core", x, &[FUTEX])));
+    }
+    for (books, near, far) in [(BOOKS[0], 1.15, 1.6), (BOOKS[1], 1.1, 1.25), (BOOKS[2], 1.1, 1.25)] {
+        let size = quotes::frame_bytes(books);
+        for (distance, bound) in [(Near, near), (Far, far)] {
+            for (other, against) in [
+                (IN_PROCESS, "built and read in one process"),
+                (THREADS, "between two threads, in plain memory"),
+            ] {
+                let what = format!(
+                    "Cap'n Proto request and reply of {:.0} KB, {}, against the same {against}",
+                    size as f64 / 1e3,
+                    distance.name()
+                );
+                table.push(most(&what, bound, apart(results, size as f64, other, distance)));
+            }
+        }
+    }
+    table.extend(idle(results));
+    let [many, one] = PAIRS;
+    table.push(least(
+        "ten pairs on two cores, Park: the slowest against the fastest",
+        0.2,
+        spread(results, PARK),
+    ));
+    for (pairs, what) in [(many, "ten pairs on two cores"), (one, "one pair beside a spinner on each core")] {
+        let what = format!("{what}, Park: calls against a Unix socket's");
+        table.push(least(&what, 1.0, rate(results, PARK, "crowd", pairs, &[SOCKET])));
+    }
     table.extend(memory(results));
     table
 }
@@ -131,8 +173,14 @@ fn latency(
     Some((ours as f64 / theirs.max(1) as f64, format!("{ours} ns to {theirs} ns ({other})")))
 }
 
+/// The p99.9 of ours against the best of theirs.
+fn worst(results: &Results, at: (&str, f64), others: &[&str]) -> Option<(f64, String)> {
+    let against = others.iter().filter_map(|other| latency(results, at, (OURS, other), |l| l.p999));
+    against.max_by(|a, b| a.0.total_cmp(&b.0))
+}
+
 fn capnp(results: &Results) -> Option<(f64, String)> {
-    let x = message::BYTES as f64;
+    let x = request::BYTES as f64;
     let ours = results.get("capnp", OURS, x)?;
     let alone = results.get("capnp", IN_PROCESS, x)?;
     let (ring, name) = best(results, "capnp", x, &[TAIL, WORD])?;
@@ -140,6 +188,37 @@ fn capnp(results: &Results) -> Option<(f64, String)> {
     let ratio = crate::sample::median(rounds.map(|(o, (a, r))| o / (a + r)));
     let shown = format!("{:.0} ns to {:.0} + {:.0} ns ({name})", ours.nanos, alone.nanos, ring.nanos);
     Some((ratio, shown))
+}
+
+/// Larger Cap'n Proto messages, of the turns that were near or far.
+fn apart(results: &Results, size: f64, other: &str, distance: Distance) -> Option<(f64, String)> {
+    let [ours, theirs] = [OURS, other].map(|s| results.apart("capnp-sizes", s, size, distance));
+    let (ours, theirs) = (ours?, theirs?);
+    let turns = ours.rounds.len();
+    Some((ratio(&ours, &theirs), format!("{:.0} ns to {:.0} ns, {turns} turns", ours.nanos, theirs.nanos)))
+}
+
+fn spread(results: &Results, series: &str) -> Option<(f64, String)> {
+    let spread = results.get("crowd", series, PAIRS[0])?.spread?;
+    let shown = format!("{:.0} to {:.0} calls a second", spread.slowest, spread.fastest);
+    Some((spread.ratio(), shown))
+}
+
+fn idle(results: &Results) -> [Bound; 2] {
+    let idle = results.idle.as_ref().and_then(|idle| idle.as_ref().ok());
+    // Where the kernel does not tell of a death, somebody must ask.
+    let (bound, how) = if idle.is_none_or(|i| i.told) { (10.0, "") } else { (100.0, ", by asking") };
+    let what = format!("the last of {CHANNELS} parked receivers knows that their peer was killed{how} (ms)");
+    let cpu = |i: &Idle| (i.cpu, format!("{:.2} %", i.cpu * 100.0));
+    let death = |i: &Idle| (i.max_ms, format!("median {:.1} ms", i.median_ms));
+    [
+        most(
+            &format!("processor time of {CHANNELS} parked receivers that get nothing (share of one core)"),
+            0.002,
+            idle.map(cpu),
+        ),
+        most(&what, bound, idle.map(death)),
+    ]
 }
 
 fn memory(results: &Results) -> Option<Bound> {

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 use super::Results;
 use super::bounds::Bound;
+use crate::distance;
 
 pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], path: &Path) -> Result<()> {
     let rows = results.sections.iter().flat_map(|(section, rows)| {
         rows.iter().map(|row| {
+            let [near, far] = distance::BOTH.map(|d| distance::figures(&row.turns, d, results.least));
             json!({
                 "section": section.id,
                 "series": row.series,
@@ -24,6 +26,8 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
                 "job": row.entry.round.job,
                 "cache_line_ns": row.line,
                 "figures": row.figures.as_ref().ok(),
+                "near": near,
+                "far": far,
                 "error": row.figures.as_ref().err(),
             })
         })
@@ -31,7 +35,14 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
     let machine: serde_json::Map<String, Value> =
         machine.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
-    let all =
-        json!({ "machine": machine, "bounds": bounds, "memory": memory, "rows": rows.collect::<Vec<_>>() });
+    let idle = results.idle.as_ref().and_then(|i| i.as_ref().ok());
+    let all = json!({
+        "machine": machine,
+        "bounds": bounds,
+        "least_cache_line_ns": results.least,
+        "idle": idle,
+        "memory": memory,
+        "rows": rows.collect::<Vec<_>>(),
+    });
     Ok(serde_json::to_writer(BufWriter::new(File::create(path)?), &all)?)
 }

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::distance::{self, Distance};
+use crate::idle::Idle;
 use crate::memory::Memory;
 use crate::plan::Section;
 use crate::runner::{Pace, Row};
@@ -19,13 +21,25 @@ use crate::sample::{Figures, median};
 #[derive(Default)]
 pub struct Results {
     pub sections: Vec<(Section, Vec<Row>)>,
+    pub idle: Option<Result<Idle, String>>,
     pub memory: Option<Result<[Memory; 2], String>>,
+    /// The least that a cache line ever took there and back, in nanoseconds.
+    pub least: f64,
 }
 
 impl Results {
     pub fn get(&self, section: &str, series: &str, x: f64) -> Option<&Figures> {
+        self.row(section, series, x)?.figures.as_ref().ok()
+    }
+
+    /// Of the turns that were near, or far.
+    pub fn apart(&self, section: &str, series: &str, x: f64, distance: Distance) -> Option<Figures> {
+        distance::figures(&self.row(section, series, x)?.turns, distance, self.least)
+    }
+
+    fn row(&self, section: &str, series: &str, x: f64) -> Option<&Row> {
         let (_, rows) = self.sections.iter().find(|(s, _)| s.id == section)?;
-        rows.iter().find(|r| r.series == series && r.x == x)?.figures.as_ref().ok()
+        rows.iter().find(|r| r.series == series && r.x == x)
     }
 }
 

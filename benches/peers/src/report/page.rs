@@ -5,10 +5,12 @@ use std::fmt::Write;
 use super::bounds::Bound;
 use super::plot::{columns, series_of, value};
 use super::{Results, ratio};
+use crate::distance::{BOTH, Distance, FAR, NEAR};
+use crate::idle::CHANNELS;
 use crate::plan::{Section, Unit};
 use crate::runner::{Pace, Row};
 use crate::sample::Figures;
-use crate::sections::series::OURS;
+use crate::sections::{apart, series::OURS};
 
 /// What an unmet bound means, where the reason is known.
 const WHY: &str = "\
@@ -52,10 +54,11 @@ fn write_page(
          turns, {} rounds of {} ms each unless the text says otherwise; a figure is the median of its \
          rounds, a maximum that of all rounds. Absolute figures are of this machine on this day: compare \
          ratios. Between turns a bare cache line goes there and back: a column is measured for up to twice as \
-         many turns while that takes over 1.5 times the least of the run, and the turns in which it was \
-         quickest count; the last line of each table has what it took in those. A ratio is the median over rounds of each against its neighbour in time. Ours has its \
-         default configuration but for the sizes and the poll mode, `Spin` where nothing else is said. \
-         Every round is in [results.json](benchmarks/results.json).\n",
+         many turns while that takes over {NEAR} times the least of the run, and the turns in which it was \
+         quickest count; the last line of each table has what it took in those. A turn is *near* if the line \
+         took under {NEAR} times the least of the run before and after it, *far* if over {FAR} times. A ratio \
+         is the median over rounds of each against its neighbour in time. Ours has its default configuration \
+         but for the sizes and the poll mode, `Spin` where nothing else is said. Every round is in [results.json](benchmarks/results.json).\n",
         pace.rounds,
         pace.round.as_millis()
     )?;
@@ -68,6 +71,7 @@ fn write_page(
     for (section, rows) in &results.sections {
         write_section(page, section, rows, results)?;
     }
+    write_idle(page, results)?;
     write_memory(page, results)
 }
 
@@ -99,6 +103,7 @@ fn write_section(page: &mut String, section: &Section, rows: &[Row], results: &R
     let unit = match section.unit {
         Unit::Nanos => "ns",
         Unit::Rate => "M/s",
+        Unit::Calls => "thousand calls a second",
         Unit::Tail => "p99.9, ns",
         Unit::Wake => "p50, ns",
     };
@@ -121,7 +126,9 @@ fn write_section(page: &mut String, section: &Section, rows: &[Row], results: &R
     if section.axis.base.is_none() && results.get(section.id, OURS, columns[0]).is_some() {
         writeln!(page, "\nIn brackets: as a multiple of ours in the same column.")?;
     }
+    write_apart(page, section, rows, &columns, results)?;
     write_failures(page, section, rows)?;
+    write_spread(page, section, rows)?;
     write_percentiles(page, section, rows)
 }
 
@@ -140,6 +147,49 @@ fn write_line(page: &mut String, rows: &[Row], columns: &[f64]) -> std::fmt::Res
     writeln!(page)
 }
 
+/// The columns of most interest, near and far apart.
+fn write_apart(
+    page: &mut String,
+    section: &Section,
+    rows: &[Row],
+    columns: &[f64],
+    results: &Results,
+) -> std::fmt::Result {
+    let columns = columns.iter().filter(|&&x| apart(section.id, x));
+    let columns: Vec<(f64, Distance)> = columns.flat_map(|&x| BOTH.map(|distance| (x, distance))).collect();
+    if columns.is_empty() {
+        return Ok(());
+    }
+    write!(page, "\nThe turns in which a line was near and those in which it was far:\n\n| |")?;
+    for &(x, distance) in &columns {
+        write!(page, " {}, {} |", (section.axis.format)(x), distance.name())?;
+    }
+    writeln!(page, "\n|---|{}", "---:|".repeat(columns.len()))?;
+    let mut turns = vec![0; columns.len()];
+    for name in series_of(rows) {
+        write!(page, "| {name} |")?;
+        for (&(x, distance), turns) in columns.iter().zip(&mut turns) {
+            let of = |series| results.apart(section.id, series, x, distance);
+            let figures = of(name);
+            *turns = figures.as_ref().map_or(*turns, |f| f.rounds.len().max(*turns));
+            let cell = figures.as_ref().and_then(|f| value(section.unit, f)).map(number).unwrap_or_default();
+            let ours = if name == OURS { None } else { of(OURS) };
+            let beside = figures.zip(ours).and_then(|(f, ours)| times(section.unit, &f, &ours));
+            write!(page, " {cell}{} |", beside.unwrap_or_default())?;
+        }
+        writeln!(page)?;
+    }
+    write!(page, "| *turns* |")?;
+    for turns in turns {
+        if turns == 0 {
+            write!(page, " *no turns* |")?;
+        } else {
+            write!(page, " *{turns}* |")?;
+        }
+    }
+    writeln!(page)
+}
+
 /// A series in relation to ours, or to itself where it should stay flat.
 fn compared(section: &Section, name: &str, x: f64, figures: &Figures, results: &Results) -> Option<String> {
     if section.axis.base == Some(x) || (section.axis.base.is_none() && name == OURS) {
@@ -149,10 +199,14 @@ fn compared(section: &Section, name: &str, x: f64, figures: &Figures, results: &
         Some(base) => results.get(section.id, name, base)?,
         None => results.get(section.id, OURS, x)?,
     };
-    let times = match section.unit {
-        Unit::Nanos => ratio(figures, ours),
-        Unit::Rate => ratio(ours, figures),
-        Unit::Tail | Unit::Wake => value(section.unit, figures)? / value(section.unit, ours)?.max(1.0),
+    times(section.unit, figures, ours)
+}
+
+fn times(unit: Unit, figures: &Figures, to: &Figures) -> Option<String> {
+    let times = match unit {
+        Unit::Nanos => ratio(figures, to),
+        Unit::Rate | Unit::Calls => ratio(to, figures),
+        Unit::Tail | Unit::Wake => value(unit, figures)? / value(unit, to)?.max(1.0),
     };
     Some(format!(" ({})", number(times)))
 }
@@ -162,6 +216,27 @@ fn write_failures(page: &mut String, section: &Section, rows: &[Row]) -> std::fm
         if let Err(error) = &row.figures {
             writeln!(page, "\n{}, {}: not measured, {error}.", row.series, (section.axis.format)(row.x))?;
         }
+    }
+    Ok(())
+}
+
+/// Of several pairs at once, the slowest and the fastest.
+fn write_spread(page: &mut String, section: &Section, rows: &[Row]) -> std::fmt::Result {
+    let spread = |row: &Row| row.figures.as_ref().ok().and_then(|f| f.spread);
+    if !rows.iter().any(|row| spread(row).is_some()) {
+        return Ok(());
+    }
+    writeln!(page, "\nOf the round in which they were furthest apart, calls a second:\n")?;
+    writeln!(
+        page,
+        "| {} | | slowest pair | fastest pair | ratio |\n|---|---|---:|---:|---:|",
+        section.axis.name
+    )?;
+    for row in rows {
+        let Some(s) = spread(row) else { continue };
+        let at = (section.axis.format)(row.x);
+        let (series, ratio) = (&row.series, number(s.ratio()));
+        writeln!(page, "| {at} | {series} | {:.0} | {:.0} | {ratio} |", s.slowest, s.fastest)?;
     }
     Ok(())
 }
@@ -191,6 +266,24 @@ fn write_percentiles(page: &mut String, section: &Section, rows: &[Row]) -> std:
         writeln!(page)?;
     }
     writeln!(page, "\n</details>")
+}
+
+fn write_idle(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(idle) = &results.idle else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## Idle channels\n\n{CHANNELS} channels between two processes, in one of which a thread for each \
+         waits in `recv`, in Park: the processor time of that process while nothing is sent. Then the other \
+         is killed (SIGKILL), and each receiver notes when it knows, counted from before the kill.\n"
+    )?;
+    match idle {
+        Ok(idle) => {
+            writeln!(page, "| share of a core | knows of the death: median | the last |\n|---:|---:|---:|")?;
+            let [median, last] = [idle.median_ms, idle.max_ms].map(number);
+            writeln!(page, "| {:.2} % | {median} ms | {last} ms |", idle.cpu * 100.0)
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
 }
 
 fn write_memory(page: &mut String, results: &Results) -> std::fmt::Result {

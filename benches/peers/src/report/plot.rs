@@ -14,6 +14,7 @@ pub fn value(unit: Unit, figures: &Figures) -> Option<f64> {
     match unit {
         Unit::Nanos => Some(figures.nanos),
         Unit::Rate => Some(figures.mega_rate()),
+        Unit::Calls => Some(1e6 / figures.nanos),
         Unit::Tail => Some(figures.latency?.p999 as f64),
         Unit::Wake => Some(figures.latency?.p50 as f64),
     }
@@ -23,6 +24,7 @@ fn label(unit: Unit) -> &'static str {
     match unit {
         Unit::Nanos => "ns (median of rounds)",
         Unit::Rate => "million messages a second",
+        Unit::Calls => "thousand calls a second",
         Unit::Tail => "ns (p99.9)",
         Unit::Wake => "ns (p50)",
     }

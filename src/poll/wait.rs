@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::wait_stats::{FIRST_STRETCH, PROBE, STRETCH, WATCHED_STRETCH, WaitStats};
 use crate::protocol::{EndpointStatus, PollMode, Sleep, add};
 use crate::sync::spin_loop;
-use crate::system::Host;
+use crate::system::{Host, System};
 
 /// How long `Spin` keeps its processor before it lets another thread run, in case the peer needs it.
 const SPIN_BEFORE_YIELD: Duration = Duration::from_micros(20);
 /// How long `Spin` yields its processor at every look to a peer that needs it, before it sleeps between looks.
-const YIELDS: Duration = Duration::from_millis(1);
+const GIVES_WAY: Duration = Duration::from_millis(1);
 /// How long it sleeps then.
 const NAP: Duration = Duration::from_micros(50);
 /// Looks before the clock is first read, and between two readings.
@@ -53,7 +53,7 @@ impl ParkSite<'_> {
     /// Sleeps until the peer acts or dies, at most so long. To watch for a death costs something, so that a side does
     /// that only when it has slept for a moment already.
     fn park(&self, stats: &mut WaitStats, time: Duration, again: bool, ready: impl FnOnce() -> bool) -> bool {
-        let stretch = match self.peer.watched_life() {
+        let stretch = match self.peer.watched_life().filter(|_| Host::can_watch()) {
             Some(_) if again => WATCHED_STRETCH,
             Some(_) => FIRST_STRETCH,
             None => STRETCH,
@@ -98,17 +98,17 @@ pub(crate) fn wait(
     let began = Instant::now();
     vain = stats.reconsider(vain, began);
     let (mut now, mut yielded, mut slept) = (began, began, false);
-    let mut seen_dead = false;
+    let (mut seen_dead, mut yields) = (false, 0);
     loop {
         let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(now));
         let waited = now.duration_since(began);
         let found = match site.mode() {
             PollMode::Spin if vain => {
                 // A yield helps a peer of the same priority; below that only a sleep does.
-                if waited < YIELDS {
-                    thread::yield_now()
+                if waited < GIVES_WAY {
+                    thread::yield_now();
                 } else {
-                    thread::sleep(NAP.min(left))
+                    thread::sleep(NAP.min(left));
                 }
                 ready()
             }
@@ -118,6 +118,11 @@ pub(crate) fn wait(
                     yielded = now;
                 }
                 spin(&mut ready)
+            }
+            PollMode::Park if vain && yields < stats.yields() => {
+                yields += 1;
+                thread::yield_now();
+                ready()
             }
             PollMode::Park if !vain && waited < stats.spin() => spin(&mut ready),
             PollMode::Park => {

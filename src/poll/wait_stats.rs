@@ -19,6 +19,11 @@ const WAKE_GUESS: Duration = Duration::from_micros(50);
 const WAKE_RANGE: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(100));
 /// A wait this many times as long as a wake was not worth spinning for.
 const LONG_WAIT: u32 = 4;
+/// Waits with a peer on the same processor in which a side sleeps at once, and after how many it does so again.
+const MEETINGS: u32 = 32;
+const MEETINGS_FORGOTTEN: u32 = 1 << 15;
+/// Yields before a sleep, at most.
+const YIELDS: u32 = 32;
 /// How often a long wait halves the time that is spun.
 const MOST_HALVINGS: u32 = 4;
 
@@ -32,12 +37,14 @@ pub(crate) struct WaitStats {
     halvings: u32,
     /// Whether spinning is in vain: the peer cannot go on meanwhile, or other threads need the processor.
     vain: bool,
+    /// Waits in a row at which the peer had last run on this processor.
+    shared: u32,
     crowd: Crowd,
 }
 
 impl Default for WaitStats {
     fn default() -> Self {
-        Self { since: None, wake: WAKE_GUESS, halvings: 0, vain: false, crowd: Crowd::default() }
+        Self { since: None, wake: WAKE_GUESS, halvings: 0, vain: false, shared: 0, crowd: Crowd::default() }
     }
 }
 
@@ -70,6 +77,7 @@ impl WaitStats {
 
     /// At the beginning of a wait. `shared` says that the peer last ran on this very processor.
     pub(super) fn begin(&mut self, shared: bool) -> bool {
+        self.shared = if shared { self.shared.saturating_add(1) } else { 0 };
         self.vain = shared || self.crowd.here;
         self.vain
     }
@@ -78,6 +86,17 @@ impl WaitStats {
     pub(super) fn reconsider(&mut self, shared: bool, now: Instant) -> bool {
         self.vain = self.crowd.is_here(now) || shared;
         self.vain
+    }
+
+    /// How often to yield the processor before sleeping, where spinning is in vain: the peer goes on at once then, or
+    /// when its turn comes. Two that have only just met on a processor sleep instead, because the system moves a thread
+    /// that it wakes to a processor that is idle, and leaves alone one that yields.
+    pub(super) fn yields(&self) -> u32 {
+        if self.shared % MEETINGS_FORGOTTEN < MEETINGS && self.shared > 0 {
+            0
+        } else {
+            YIELDS >> self.halvings
+        }
     }
 
     /// How long to spin before sleeping: as long as a sleep and a wake cost, so that a wait never costs more than
@@ -105,15 +124,15 @@ impl WaitStats {
 /// How long a busy time must be to be judged, and how old what is compared may be.
 const JUDGED: Duration = Duration::from_millis(4);
 /// How long spinning is given up when a crowd is found: the first time, and at most. Each time soon after another
-/// doubles it.
-const FIRST_HOLD: Duration = Duration::from_millis(100);
+/// is four times as long.
+const FIRST_HOLD: Duration = Duration::from_millis(200);
 const LONGEST_HOLD: Duration = Duration::from_millis(3200);
 
 /// Whether more threads want to run than there are processors. Then a side that spins keeps a processor from others,
 /// its peer among them perhaps, and the pairs that happen to run at once starve those that do not.
 ///
-/// A thread that never gave its processor away from one wait to the next, was preempted, and ran for less than three
-/// quarters of the time was held up by others. What the system knows of that is asked for in waits alone.
+/// A thread that never gave its processor away from one wait to the next, was preempted, and ran for less than half
+/// of the time was held up by others. What the system knows of that is asked for in waits alone.
 #[derive(Debug, Default)]
 struct Crowd {
     /// When the last wait ended, and how the thread had been scheduled by then.
@@ -147,12 +166,12 @@ impl Crowd {
 
     fn judge(&mut self, now: Instant, passed: Duration, then: Scheduling, since: Scheduling) {
         let busy = since.waited == then.waited;
-        let held_up = since.preempted > then.preempted && since.ran.saturating_sub(then.ran) * 4 < passed * 3;
+        let held_up = since.preempted > then.preempted && since.ran.saturating_sub(then.ran) * 2 < passed;
         if !(busy && held_up) {
             return;
         }
         let soon = self.until.is_some_and(|until| now.saturating_duration_since(until) < self.hold * 4);
-        self.hold = if soon { (self.hold * 2).min(LONGEST_HOLD) } else { FIRST_HOLD };
+        self.hold = if soon { (self.hold * 4).min(LONGEST_HOLD) } else { FIRST_HOLD };
         self.until = Some(now + self.hold);
     }
 }
@@ -215,8 +234,8 @@ mod tests {
             crowd.judge(Instant::now(), PASSED, then, since);
             crowd.until.is_some()
         };
-        assert!(crowded(scheduling(5, 7, 1), scheduling(8, 7, 2)), "ran 3 of 20 ms");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(24, 7, 2)), "ran 19 of 20 ms");
+        assert!(crowded(scheduling(5, 7, 1), scheduling(14, 7, 2)), "ran 9 of 20 ms");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(16, 7, 2)), "ran 11 of 20 ms");
         assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 8, 2)), "slept");
         assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 7, 1)), "was not preempted");
     }
@@ -231,7 +250,7 @@ mod tests {
             crowd.hold.as_millis()
         };
         let holds: Vec<_> = (0..8).map(|_| find(JUDGED)).collect();
-        assert_eq!(holds, [100, 200, 400, 800, 1600, 3200, 3200, 3200]);
+        assert_eq!(holds, [200, 800, 3200, 3200, 3200, 3200, 3200, 3200]);
         assert_eq!(find(Duration::from_secs(60)), FIRST_HOLD.as_millis());
     }
 

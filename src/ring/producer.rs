@@ -316,6 +316,8 @@ impl Producer {
         let view = &self.endpoint.view;
         self.counted.advance(published, view.lengths(), view.geometry(), u64::MAX);
         self.counted.publish(view.words());
+        // A consumer that waits for us wants to know.
+        view.own_status().runs_here::<Host>();
         self.endpoint.choose_fence();
         self.limit = self.free.min(self.tail + COUNTED);
     }

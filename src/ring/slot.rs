@@ -12,7 +12,10 @@ use super::producer::Producer;
 use super::view::{Message, Room};
 
 /// How a committed message becomes visible.
+///
+/// A whole word, so that a guard has no padding, which would be copied byte by byte when it is moved.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub(super) enum Commit {
     /// It is published: one slot, the producer's next.
     Now,

@@ -161,6 +161,10 @@ impl System for Host {
         clock(libc::CLOCK_MONOTONIC_COARSE)
     }
 
+    fn can_watch() -> bool {
+        can_wait_for_two()
+    }
+
     fn scheduling() -> Scheduling {
         scheduling()
     }
@@ -179,7 +183,7 @@ impl Kernel for Host {
     }
 
     fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, time: Duration) {
-        if let Some(other) = other.filter(|_| can_wait_for_two()) {
+        if let Some(other) = other.filter(|_| Self::can_watch()) {
             return sleep_while_both([(word, value), other], time);
         }
         let time = futex::Timespec {

@@ -151,6 +151,10 @@ impl System for Host {
         portable::coarse_now()
     }
 
+    fn can_watch() -> bool {
+        false
+    }
+
     fn scheduling() -> Scheduling {
         Scheduling::default()
     }

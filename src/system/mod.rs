@@ -98,6 +98,8 @@ pub(crate) trait System: Kernel {
     fn has_barrier() -> bool;
     /// A clock that costs next to nothing and moves every few milliseconds.
     fn coarse_now() -> Duration;
+    /// Whether [`Kernel::sleep_while`] heeds its second word.
+    fn can_watch() -> bool;
     /// How this thread was scheduled so far.
     fn scheduling() -> Scheduling;
     /// Has the kernel mark `status.life` when this process dies. `None` where it cannot.

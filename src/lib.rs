@@ -44,13 +44,15 @@
 //!
 //! # Guarantees
 //!
-//! - A committed message is delivered once, in order and whole, whatever dies when. An uncommitted one is never seen.
+//! - A committed message is delivered once, in order and whole, whichever side dies at whichever moment. An uncommitted
+//!   one is never seen.
 //! - The death of a peer is known at once on Linux, where the kernel marks a word at the peer's exit; elsewhere within
 //!   100 ms of the release of the peer's lock by the kernel. That holds for a side that waits, parked or not, and for one
 //!   that keeps trying.
 //! - Sending and receiving allocates nothing, takes no lock and makes no system call, unless a side is parked. A side that
 //!   waits makes system calls in every mode; [`PollMode::Spin`] yields its processor every 20 µs.
-//! - Nothing stays in the file system after both sides have closed in order. The next `create` reclaims what a crash leaves.
+//! - Nothing stays in the file system after both sides have closed in order. After a crash the next `create`
+//!   reclaims the files.
 //!
 //! `docs/guarantees.md` in the repository has the exact conditions.
 //!

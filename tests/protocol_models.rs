@@ -101,7 +101,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
     fn wait_free(&self, tail: u64, slots: u64) {
         let free = || SLOTS as u64 - self.words.taken(tail, SLOTS as u64).unwrap() >= slots;
         while !free() {
-            self.words.producer_status.park::<Model>(&self.words.consumer_status, Duration::MAX, free);
+            self.words.producer_status.park::<Model>(&self.words.consumer_status, true, Duration::MAX, free);
         }
     }
 
@@ -117,6 +117,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
                     let ready = || count() > 0 || ended() != End::Open || self.words.producer_status.died();
                     self.words.consumer_status.park::<Model>(
                         &self.words.producer_status,
+                        true,
                         Duration::MAX,
                         ready,
                     );
@@ -266,5 +267,64 @@ fn a_death_wakes_a_sleeper_and_comes_after_what_was_published() {
         ring.consume(1, Fence::Full);
         assert_eq!(ring.wait_published(1), Err(End::Died));
         thread.join().unwrap();
+    });
+}
+
+/// A kernel whose barrier loom cannot show: whoever needs it does not sleep.
+struct Unbarriered;
+
+loom::lazy_static! {
+    static ref NEEDED_A_BARRIER: AtomicU32 = AtomicU32::new(0);
+}
+
+impl Kernel for Unbarriered {
+    fn barrier() {
+        NEEDED_A_BARRIER.store(1, Ordering::Relaxed);
+    }
+
+    fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, time: Duration) {
+        if NEEDED_A_BARRIER.swap(0, Ordering::Relaxed) == 0 {
+            Model::sleep_while(word, value, other, time);
+        }
+    }
+
+    fn wake(word: &AtomicU32) {
+        Model::wake(word);
+    }
+
+    fn now() -> u64 {
+        0
+    }
+
+    fn processor() -> Option<u32> {
+        None
+    }
+}
+
+/// An actor promises full fences, takes that back, and then passes none. A sleeper that left the barrier out because of
+/// the promise is woken all the same.
+#[test]
+fn a_promise_of_fences_that_is_taken_back_loses_no_wake() {
+    explore("promise of fences", None, || {
+        let ring = Ring::<1>::new();
+        ring.words.producer_status.promise_fences(true);
+        let actor = Arc::clone(&ring);
+        let thread = thread::spawn(move || {
+            actor.words.producer_status.promise_fences(false);
+            actor.words.producer.tail.store(1, Ordering::Release);
+            if actor.words.consumer_status.parked.load(Ordering::Relaxed) != 0 {
+                actor.words.consumer_status.wake::<Unbarriered>(Fence::Full, None);
+            }
+        });
+        let sent = || ring.words.published(0, 1).unwrap() > 0;
+        // Without the promise it needs the barrier, so it tries once and no more.
+        ring.words.consumer_status.park::<Unbarriered>(
+            &ring.words.producer_status,
+            false,
+            Duration::MAX,
+            sent,
+        );
+        thread.join().unwrap();
+        assert!(sent());
     });
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::wait_stats::{PROBE, STRETCH, WATCHED_STRETCH, WaitStats};
+use super::wait_stats::{FIRST_STRETCH, PROBE, STRETCH, WATCHED_STRETCH, WaitStats};
 use crate::protocol::{EndpointStatus, PollMode, Sleep, add};
 use crate::sync::spin_loop;
 use crate::system::Host;
@@ -50,10 +50,15 @@ impl ParkSite<'_> {
         here != 0 && self.peer.processor.load(Ordering::Relaxed) == here
     }
 
-    /// Sleeps until the peer acts or dies, at most so long.
-    fn park(&self, stats: &mut WaitStats, time: Duration, ready: impl FnOnce() -> bool) -> bool {
-        let stretch = if self.peer.watched_life().is_some() { WATCHED_STRETCH } else { STRETCH };
-        let sleep = self.own.park::<Host>(self.peer, stretch.min(time), ready);
+    /// Sleeps until the peer acts or dies, at most so long. To watch for a death costs something, so that a side does
+    /// that only when it has slept for a moment already.
+    fn park(&self, stats: &mut WaitStats, time: Duration, again: bool, ready: impl FnOnce() -> bool) -> bool {
+        let stretch = match self.peer.watched_life() {
+            Some(_) if again => WATCHED_STRETCH,
+            Some(_) => FIRST_STRETCH,
+            None => STRETCH,
+        };
+        let sleep = self.own.park::<Host>(self.peer, again, stretch.min(time), ready);
         if let Sleep::Woken(ago) = sleep {
             stats.woken(ago);
         }
@@ -116,7 +121,7 @@ pub(crate) fn wait(
             }
             PollMode::Park if !vain && waited < stats.spin() => spin(&mut ready),
             PollMode::Park => {
-                slept |= site.park(stats, left, || ready() || (!seen_dead && site.peer.died()));
+                slept |= site.park(stats, left, slept, || ready() || (!seen_dead && site.peer.died()));
                 ready()
             }
             PollMode::Interval(pause) => {

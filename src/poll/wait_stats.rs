@@ -9,7 +9,9 @@ use crate::system::{Host, Scheduling, System};
 pub(super) const PROBE: Duration = Duration::from_millis(20);
 /// The longest a side is parked at a stretch before it asks. Each time costs as much as a message.
 pub(super) const STRETCH: Duration = Duration::from_millis(40);
-/// The same where the kernel wakes it at its peer's death.
+/// The first stretch of a wait where the kernel can wake it at its peer's death, before it does.
+pub(super) const FIRST_STRETCH: Duration = Duration::from_millis(8);
+/// The stretches after that: the kernel wakes it.
 pub(super) const WATCHED_STRETCH: Duration = Duration::from_secs(1);
 /// What a sleep and a wake are taken to cost until one is measured.
 const WAKE_GUESS: Duration = Duration::from_micros(50);

@@ -20,6 +20,12 @@
 //! `MEMBARRIER_CMD_GLOBAL_EXPEDITED`. An actor chooses the light fence only if its own process is registered and its
 //! peer has said, by [`CAN_BARRIER`](super::CAN_BARRIER), that it passes the barrier before each sleep. If the peer
 //! says so and does not, it sleeps until its time is over; nothing else happens.
+//!
+//! `membarrier` takes a microsecond or two, which is much where both ends take turns on one processor. There an actor
+//! promises, by [`fenced`](EndpointStatus::fenced), to pass full fences, and the sleeper leaves `membarrier` out. The
+//! sleeper reads the promise behind a full fence of its own that follows S1. The actor takes it back, then passes a full
+//! fence, then acts with light ones. If that fence comes first, the sleeper sees that the promise is gone. If the
+//! sleeper's comes first, every later A3 sees S1.
 
 use std::time::Duration;
 
@@ -80,19 +86,24 @@ pub(crate) enum Sleep {
 }
 
 impl EndpointStatus {
-    /// Sleeps until woken, until the process of `peer` dies (where the kernel tells), or for `time`; not if `ready`.
+    /// Sleeps until woken by `actor`, until its process dies if that is `watched` (and the kernel tells), or for `time`;
+    /// not if `ready`.
     pub(crate) fn park<K: Kernel>(
         &self,
-        peer: &EndpointStatus,
+        actor: &EndpointStatus,
+        watched: bool,
         time: Duration,
         ready: impl FnOnce() -> bool,
     ) -> Sleep {
-        let life = peer.watched_life().map(|life| (&peer.life, life));
+        let life = actor.watched_life().filter(|_| watched).map(|life| (&actor.life, life));
         // A swap, not a store: its place among a late waker's swaps is then fixed for loom too.
         self.parked.swap(PARKED, Ordering::Relaxed); // S1
         step("park: said");
-        K::barrier(); // S2
         fence(Ordering::SeqCst); // S2, for an actor that passes a full one
+        // Acquire pairs with the Release in `promise_fences`.
+        if actor.fenced.load(Ordering::Acquire) == 0 {
+            K::barrier(); // S2, for one that does not
+        }
         let slept = !ready(); // S3
         if slept {
             step("park: about to sleep");

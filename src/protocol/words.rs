@@ -3,7 +3,7 @@
 //! 128 bytes are two adjacent cache lines, because processors prefetch lines in pairs. No word is trusted: whoever
 //! reads one checks it, at each read.
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How one end of a ring stopped: the word [`EndpointStatus::end`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub(crate) struct EndpointStatus {
     pub(crate) life: AtomicU32,
     /// 0, or one more than the number of the processor where this end last waited or woke the other.
     pub(crate) processor: AtomicU32,
+    /// 1 while this end passes a full fence at each of its acts, see [`park`](super::park).
+    pub(crate) fenced: AtomicU32,
 }
 
 /// The kernel's mark in a robust futex whose owner died: `FUTEX_OWNER_DIED` of linux/futex.h.
@@ -112,6 +114,15 @@ impl EndpointStatus {
     pub(crate) fn supersede(&self) {
         // Release pairs with the Acquire in `ended`.
         self.end.store(End::Superseded as u32, Ordering::Release);
+    }
+
+    /// Says whether this end passes a full fence at each act from now on. Only by this end: before it passes the first,
+    /// or after it has decided to pass no more.
+    pub(crate) fn promise_fences(&self, yes: bool) {
+        // Release pairs with the Acquire in `park`: acts before the promise are seen by who relies on it.
+        self.fenced.store(yes.into(), Ordering::Release);
+        // Whoever has not seen a promise taken back said that it sleeps before the next act looks.
+        fence(Ordering::SeqCst);
     }
 
     /// The life word, if the kernel will mark it at the death of this end's process and has not yet.

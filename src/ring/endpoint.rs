@@ -50,21 +50,30 @@ impl Endpoint {
         endpoint
     }
 
-    /// What to pass before looking whether the peer sleeps; see `protocol::park`. A peer that is not there yet has
-    /// promised nothing; one that has keeps its promise.
+    /// What to pass before looking whether the peer sleeps; see `protocol::park`. A full fence while the two take turns,
+    /// so that neither needs a barrier to sleep. Otherwise a light one, if the peer has promised the barrier: one that
+    /// is not there yet has promised nothing, and one that has keeps its promise.
     #[inline]
     pub(super) fn choose_fence(&mut self) {
-        if self.fence == Fence::Full {
-            self.try_light_fence();
+        let turns = self.view.pair().takes_turns.load(Ordering::Relaxed);
+        if turns != (self.fence == Fence::Full) {
+            self.change_fence(turns);
         }
     }
 
     #[cold]
-    fn try_light_fence(&mut self) {
-        let peer = self.view.pair().side.other().index();
+    fn change_fence(&mut self, turns: bool) {
+        let pair = self.view.pair();
+        let own = self.view.own_status();
+        if turns {
+            self.fence = Fence::Full;
+            own.promise_fences(true);
+            return;
+        }
         // Acquire is not needed: the promise is about what the peer does from then on, at each sleep.
-        let able = self.view.words().control.capabilities[peer].load(Ordering::Relaxed);
+        let able = self.view.words().control.capabilities[pair.side.other().index()].load(Ordering::Relaxed);
         if able & CAN_BARRIER != 0 && Host::has_barrier() {
+            own.promise_fences(false);
             self.fence = Fence::Light;
         }
     }

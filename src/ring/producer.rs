@@ -316,6 +316,7 @@ impl Producer {
         let view = &self.endpoint.view;
         self.counted.advance(published, view.lengths(), view.geometry(), u64::MAX);
         self.counted.publish(view.words());
+        self.endpoint.choose_fence();
         self.limit = self.free.min(self.tail + COUNTED);
     }
 

@@ -111,6 +111,15 @@ impl View {
         unsafe { self.words.as_ref() }
     }
 
+    /// What this half says of itself.
+    #[inline(always)]
+    pub(super) fn own_status(&self) -> &EndpointStatus {
+        match self.half {
+            Half::Producer => &self.words().producer_status,
+            Half::Consumer => &self.words().consumer_status,
+        }
+    }
+
     /// What the other end of this ring says of itself.
     #[inline(always)]
     pub(super) fn peer_status(&self) -> &EndpointStatus {
@@ -291,11 +300,16 @@ impl View {
     /// Where this half waits.
     pub(super) fn park_site(&self) -> ParkSite<'_> {
         let words = self.words();
-        let (own, counters) = match self.half {
-            Half::Producer => (&words.producer_status, &words.producer_counters),
-            Half::Consumer => (&words.consumer_status, &words.consumer_counters),
+        let counters = match self.half {
+            Half::Producer => &words.producer_counters,
+            Half::Consumer => &words.consumer_counters,
         };
-        ParkSite { mode: self.mode(), own, peer: self.peer_status(), parks: &counters.parks }
+        ParkSite {
+            mode: self.mode(),
+            own: self.own_status(),
+            peer: self.peer_status(),
+            parks: &counters.parks,
+        }
     }
 
     /// Replaces `out` by a message's bytes, by atomic loads: sound whatever a peer writes meanwhile.

@@ -161,5 +161,6 @@ fn wait_once<H: Waits>(half: &mut H, need: u64) {
     if end == WaitEnd::PeerGone {
         view.pair().record_peer_death();
     }
+    view.pair().takes_turns.store(waits.spinning_is_vain(), Ordering::Relaxed);
     interval.waited(looks);
 }

@@ -18,12 +18,20 @@ pub(crate) struct SegmentPair {
     pub(crate) rx: Segment,
     /// Whether the peer was ever seen there: what it writes later does not change that.
     peer_seen: AtomicBool,
+    /// Whether this side and its peer take turns on one processor, or are in a crowd, so that they often sleep.
+    pub(crate) takes_turns: AtomicBool,
 }
 
 impl SegmentPair {
     pub(crate) fn new(side: Side, tx: Segment, rx: Segment) -> Self {
         // Side A was there: it made what side B found.
-        Self { side, tx, rx, peer_seen: AtomicBool::new(side == Side::B) }
+        Self {
+            side,
+            tx,
+            rx,
+            peer_seen: AtomicBool::new(side == Side::B),
+            takes_turns: AtomicBool::new(false),
+        }
     }
 
     /// Both segments: what is kept in both headers is written through here.

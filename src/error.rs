@@ -70,7 +70,7 @@ pub enum ConfigError {
     },
 }
 
-/// A file that stands where a segment belongs, and is not a whole segment of this user and version.
+/// Why a file that stands in the place of a segment is refused: it is not a whole segment of this user and version.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SegmentError {
@@ -87,30 +87,32 @@ pub enum SegmentError {
         /// The user id of this process.
         expected: u32,
     },
-    /// It belongs to a user that has no number in this user namespace, so that nobody can tell whose it is.
+    /// Its owner has no number in this user namespace, so the file may belong to anybody.
     #[error(
-        "its owner has no number in this user namespace (it shows as {overflow}), so its user cannot be told from others; map the user into the namespace"
+        "its owner has no number in this user namespace (it is shown as {overflow}) and may be anybody; map the user into the namespace"
     )]
     OwnerUnknown {
-        /// The number that stands for every user that has none.
+        /// The number that stands for every user without a number of its own.
         overflow: u32,
     },
-    /// Its mode lets more users in than asked for.
-    #[error("its mode is {found:#o} where {expected:#o} was asked for")]
+    /// Its mode lets more users in than this side asked for.
+    #[error(
+        "its mode is {found:#o}, and this side asked for {expected:#o}; give both sides the same `permissions`"
+    )]
     Mode {
         /// The file's mode.
         found: u32,
         /// The mode asked for.
         expected: u32,
     },
-    /// It is a descriptor of a file that somebody could still shorten.
+    /// It is a descriptor of memory that somebody could still shorten.
     #[error("its length is not sealed; take descriptors from `Transport::pair`")]
     NotSealed,
-    /// It does not begin like a segment of this library.
+    /// It does not begin with the mark of this library.
     #[error("it is not a segment of this library")]
     Foreign,
     /// It is shorter (or longer) than its header says.
-    #[error("it has {found} bytes where its header says {expected}")]
+    #[error("it has {found} bytes, and its header says {expected}")]
     Truncated {
         /// Length that the header gives, in bytes.
         expected: u64,
@@ -138,7 +140,7 @@ pub enum SegmentError {
     Geometry,
 }
 
-/// Why side A could not create a channel. Nothing was touched, unless it says so.
+/// Why side A could not create a channel. Nothing of a living channel was changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -156,13 +158,13 @@ pub enum CreateError {
     Segment {
         /// The file in the way.
         path: PathBuf,
-        /// What it is.
+        /// Why it is refused.
         source: SegmentError,
     },
     /// The file system cannot hold the segments.
     #[error("a segment needs {needed} bytes and {} has {available} left; use fewer or smaller slots", directory.display())]
     NoSpace {
-        /// Where segments lie.
+        /// The directory of the segments.
         directory: PathBuf,
         /// Bytes that one segment needs.
         needed: u64,
@@ -172,7 +174,7 @@ pub enum CreateError {
     /// The file system has room for bytes, but not for another file.
     #[error("{} cannot hold another file (it is out of inodes); remove files there, or use another directory", directory.display())]
     NoInodes {
-        /// Where segments lie.
+        /// The directory of the segments.
         directory: PathBuf,
     },
     /// A segment is larger than this process may make a file (`RLIMIT_FSIZE`).
@@ -188,16 +190,16 @@ pub enum CreateError {
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
 }
 
-/// What side B found when its wait was over.
+/// What was missing when side B's wait was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
@@ -205,7 +207,7 @@ pub enum Missing {
     Channel,
     /// The channel is being created.
     Ready,
-    /// The channel's side A has died or gone; the next `create` reclaims what is left.
+    /// The channel's side A has died or closed. The next `create` reclaims its files.
     SideA,
     /// Another side B has been there and left; side A must create the channel anew.
     FreshGeneration,
@@ -216,8 +218,8 @@ impl std::fmt::Display for Missing {
         f.write_str(match self {
             Self::Channel => "no side A has created it",
             Self::Ready => "it is only half made",
-            Self::SideA => "its side A has died or gone",
-            Self::FreshGeneration => "another side B was there and left, side A must create it anew",
+            Self::SideA => "its side A has died or closed",
+            Self::FreshGeneration => "another side B was there and left; side A must create it anew",
         })
     }
 }
@@ -245,12 +247,12 @@ pub enum OpenError {
         /// The name asked for.
         name: String,
     },
-    /// What stands there is not a whole segment of this user and version.
+    /// A file of the channel is not a whole segment of this user and version.
     #[error("cannot open {}: {source}", path.display())]
     Segment {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// Why it is refused.
         source: SegmentError,
     },
     /// The two sides speak different protocols.
@@ -288,11 +290,11 @@ pub enum OpenError {
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
 }
@@ -316,22 +318,22 @@ pub enum RemoveError {
         /// The name asked for.
         name: String,
     },
-    /// What stands there is not ours to remove.
+    /// A file of that name is not a segment of this user.
     #[error("{} is not removed: {source}", path.display())]
     Segment {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// Why it is refused.
         source: SegmentError,
     },
     /// The system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
 }
@@ -342,7 +344,7 @@ pub enum RemoveError {
 #[error("shared memory holds {word} = {found}, which is impossible: the limit is {allowed}")]
 #[non_exhaustive]
 pub struct Corruption {
-    /// Which word.
+    /// The name of the word.
     pub word: &'static str,
     /// Its value.
     pub found: u64,
@@ -350,18 +352,18 @@ pub struct Corruption {
     pub allowed: u64,
 }
 
-/// Why a message was not sent. Nothing was published.
+/// Why a message was not sent. It was not published.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Every slot is taken, and the call does not wait.
+    /// Every slot is in use, and the call does not wait.
     #[error("the ring is full; wait with `reserve` or `send`, or let the peer catch up")]
     Full,
-    /// Every slot stayed taken until the deadline.
+    /// Every slot was in use until the deadline.
     #[error("the ring stayed full until the deadline")]
     Timeout,
-    /// The ring stayed full until the deadline, and the other side has never been there.
-    #[error("the ring stayed full until the deadline, and no peer has attached yet; start the other side")]
+    /// The ring stayed full until the deadline, and no other side has ever come.
+    #[error("the ring stayed full until the deadline, and no other side has ever come; start it")]
     NoPeer,
     /// The peer closed its receiving end in order, or this side has [`finish`](crate::Transport::finish)ed.
     #[error("the channel is closed")]
@@ -372,7 +374,7 @@ pub enum SendError {
     /// The peer died and a new side A took the name.
     #[error("a new side A has taken the channel's name; reopen it")]
     Superseded,
-    /// The message cannot fit.
+    /// The message is too large for a slot, or for the ring.
     #[error("a message of {needed} bytes does not fit {capacity} bytes; use a span or larger slots")]
     TooLarge {
         /// Bytes asked for.
@@ -393,16 +395,16 @@ pub enum SendError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// Nothing is there yet, and the call does not wait.
+    /// There is no message now, and the call does not wait.
     #[error("no message yet; wait with `recv`")]
     Empty,
-    /// Nothing came until the deadline.
+    /// No message came until the deadline.
     #[error("no message came until the deadline")]
     Timeout,
     /// An [`Interrupter`](crate::Interrupter) ended the wait. Nothing was received; the channel goes on.
     #[error("the wait was interrupted")]
     Interrupted,
-    /// A window of so many messages does not fit the ring.
+    /// The ring has fewer slots than the window is to hold messages.
     #[error(
         "a window of {asked} messages does not fit a ring of {slots} slots; use more slots or a smaller window"
     )]
@@ -412,7 +414,7 @@ pub enum RecvError {
         /// Slots of the ring.
         slots: usize,
     },
-    /// The system gave no thread to receive in: only from a [`Listener`](crate::Listener).
+    /// The system gave no thread to receive in. Only a [`Listener`](crate::Listener) returns it.
     #[error("the system gave no thread to receive in; end other threads or raise the limit (`ulimit -u`)")]
     NoThread,
     /// Everything that was sent is received, and the peer closed its sending end in order.
@@ -421,7 +423,7 @@ pub enum RecvError {
     /// Everything that was sent is received, and the peer has died.
     #[error("the peer has died; create or reopen the channel")]
     PeerDead,
-    /// Everything that was sent is received; the peer died and a new side A took the name.
+    /// Everything that was sent is received, and the peer has died and a new side A took the name.
     #[error("a new side A has taken the channel's name; reopen it")]
     Superseded,
     /// The peer put something impossible into shared memory; this half stays unusable.

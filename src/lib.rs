@@ -26,35 +26,48 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! To answer a message while it is borrowed, take both halves: [`halves`](Transport::halves) or
+//! [`split`](Transport::split).
+//!
 //! # Waiting
 //!
-//! `try_x` never waits, `x` waits without end, `x_timeout` waits at most so long. What a side does while it waits is its
-//! [`PollMode`], live and changeable from either side through [`PollControl`].
+//! `try_x` never waits, `x` waits without end, `x_timeout` waits at most so long. A side's [`PollMode`] says what it does
+//! while it waits. Either side may change it at any moment through [`PollControl`]. An [`Interrupter`] ends another
+//! thread's wait.
 //!
 //! # Ends
 //!
-//! Six outcomes, never mixed: `Full` and `Empty` (try again), `Timeout`, `Closed` (the peer went in order), `PeerDead`
-//! (it died), `Superseded` (it died and a new side A took the name). A receiver learns of an end only after everything
-//! committed before it. Side A then creates the channel anew, side B calls [`reopen`](Transport::reopen).
+//! Six outcomes are never mixed: `Full` and `Empty` (try again), `Timeout`, `Closed` (the peer closed in order),
+//! `PeerDead` (it died), `Superseded` (it died and a new side A took the name). A receiver first receives everything
+//! committed, then learns of the end. After that side A creates the channel anew, and side B calls
+//! [`reopen`](Transport::reopen).
 //!
 //! # Guarantees
 //!
-//! - A committed message is delivered once, in order and whole, whatever dies when; an uncommitted one never.
-//! - The end of a peer is known within 100 ms, also while parked, by a lock that the kernel drops at its death.
-//! - Sending and receiving allocates nothing, locks nothing, and makes no system call unless a side is parked. A side
-//!   that waits asks after its peer every 20 ms, every 40 ms if it is parked.
-//! - Nothing stays in the file system after both sides go in order; what a crash leaves, the next `create` reclaims.
+//! - A committed message is delivered once, in order and whole, whichever side dies at whichever moment. An uncommitted
+//!   one is never seen.
+//! - The death of a peer is known at once on Linux, where the kernel marks a word at the peer's exit; elsewhere within
+//!   100 ms of the release of the peer's lock by the kernel. That holds for a side that waits, parked or not, and for one
+//!   that keeps trying.
+//! - Sending and receiving allocates nothing, takes no lock and makes no system call, unless a side is parked. A side that
+//!   waits makes system calls in every mode; [`PollMode::Spin`] yields its processor every 20 µs.
+//! - Nothing stays in the file system after both sides have closed in order. After a crash the next `create`
+//!   reclaims the files.
+//!
+//! `docs/guarantees.md` in the repository has the exact conditions.
 //!
 //! # Trust
 //!
-//! Every index and length that comes from shared memory is checked at each read: whatever stands there, this process
-//! stays within its mapping, does not panic and does not loop; a lie gives `Corrupt`. The bytes of a *committed slot*
-//! are different: `&[u8]`, `&T` and Cap'n Proto readers look at shared memory itself and trust a peer of the same user to leave them
-//! alone until they are released. The receiving side maps slots read-only. The `recv_copied` forms trust nobody: the
-//! length is read once and the bytes are copied once, by atomic loads.
+//! Every index and length in shared memory is checked each time it is read. Whatever stands there, this process stays
+//! within its mapping, does not panic and does not loop; an impossible value gives `Corrupt`.
+//!
+//! The bytes of a *committed slot* are different. `&[u8]`, `&T` and Cap'n Proto readers look at the shared memory itself.
+//! They trust a peer of the same user to leave the slot alone until it is released. The receiving side maps slots
+//! read-only. The `recv_copied` and `recv_into` forms trust nobody: they read the length once and copy the bytes once, by
+//! atomic loads.
 //!
 //! A channel belongs to one user (mode 0600, owner checked, no link followed) unless [`Config::permissions`] opens it to
-//! a group. A forked child must not use its parent's transport; on Linux the mapping is not inherited.
+//! a group. A forked child must not use its parent's channel. On Linux the mapping is not inherited.
 
 #[cfg(feature = "capnp")]
 mod capnp_channel;
@@ -93,7 +106,12 @@ pub use protocol::{PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
 pub use transport::{Listener, Stats, Transport};
 
-/// The README's code blocks, compiled and run.
+/// The README's code blocks, compiled and run. `tests/quick_starts.rs` builds those that take files of their own.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The same of the page about errors.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/errors.md")]
+struct Errors;

@@ -12,7 +12,7 @@ pub(super) const STRETCH: Duration = Duration::from_millis(40);
 /// The first stretch of a wait where the kernel can wake it at its peer's death, before it does.
 pub(super) const FIRST_STRETCH: Duration = Duration::from_millis(8);
 /// The stretches after that: the kernel wakes it.
-pub(super) const WATCHED_STRETCH: Duration = Duration::from_secs(1);
+pub(super) const WATCHED_STRETCH: Duration = Duration::from_secs(2);
 /// What a sleep and a wake are taken to cost until one is measured.
 const WAKE_GUESS: Duration = Duration::from_micros(50);
 /// No measurement makes a side spin longer than this, or believe that a wake costs less.

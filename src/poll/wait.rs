@@ -70,7 +70,7 @@ impl ParkSite<'_> {
 }
 
 /// Looks a number of times in a row.
-#[inline(always)]
+#[inline]
 fn spin(ready: &mut impl FnMut() -> bool) -> bool {
     for _ in 0..LOOKS {
         if ready() {

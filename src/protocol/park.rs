@@ -62,7 +62,7 @@ pub(crate) enum Fence {
 }
 
 impl Fence {
-    #[inline(always)]
+    #[inline]
     fn pass(self) {
         match self {
             Self::Light => compiler_fence(Ordering::SeqCst),
@@ -121,7 +121,7 @@ impl EndpointStatus {
     }
 
     /// After an act: wakes this end if it sleeps. Returns whether it did. `actor` is the end that acted, if one did.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn wake<K: Kernel>(&self, fence: Fence, actor: Option<&EndpointStatus>) -> bool {
         fence.pass(); // A2
         self.parked.load(Ordering::Relaxed) != AWAKE && self.wake_now::<K>(actor) // A3

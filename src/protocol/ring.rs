@@ -12,7 +12,7 @@ pub(crate) const SKIP: u32 = u32::MAX;
 
 impl Words {
     /// Publishes everything before `tail`, and wakes a consumer that sleeps.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn publish<K: Kernel>(&self, tail: u64, fence: Fence) {
         step("publish: before");
         // Pairs with the Acquire in `published`.
@@ -32,7 +32,7 @@ impl Words {
     }
 
     /// Releases every slot before `head`, and wakes a producer that sleeps.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn release<K: Kernel>(&self, head: u64, fence: Fence) {
         step("release: before");
         // Pairs with the Acquire in `taken`.

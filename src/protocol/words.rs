@@ -99,7 +99,7 @@ impl EndpointStatus {
     }
 
     /// Whether this end still works, for a first look: acquires nothing.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.end.load(Ordering::Relaxed) == End::Open as u32
     }

@@ -35,12 +35,12 @@ pub(super) struct Message {
 }
 
 impl Message {
-    #[inline(always)]
+    #[inline]
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -55,12 +55,12 @@ pub(super) struct Room {
 }
 
 impl Room {
-    #[inline(always)]
+    #[inline]
     pub(super) fn start(&self) -> u64 {
         self.start
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -105,14 +105,14 @@ impl View {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn words(&self) -> &Words {
         // SAFETY: taken from `Segment::words` of a segment that `guard` keeps mapped at this address.
         unsafe { self.words.as_ref() }
     }
 
     /// What this half says of itself.
-    #[inline(always)]
+    #[inline]
     pub(super) fn own_status(&self) -> &EndpointStatus {
         match self.half {
             Half::Producer => &self.words().producer_status,
@@ -121,7 +121,7 @@ impl View {
     }
 
     /// What the other end of this ring says of itself.
-    #[inline(always)]
+    #[inline]
     pub(super) fn peer_status(&self) -> &EndpointStatus {
         match self.half {
             Half::Producer => &self.words().consumer_status,
@@ -137,7 +137,7 @@ impl View {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn length(&self, sequence: u64) -> &AtomicU32 {
         // SAFETY: taken from `Segment::lengths`, which has `mask + 1` words; the index is masked.
         let word = unsafe { self.lengths.add(self.index(sequence)) };
@@ -151,20 +151,20 @@ impl View {
     }
 
     /// The first byte of a slot.
-    #[inline(always)]
+    #[inline]
     fn slot(&self, sequence: u64) -> NonNull<u8> {
         // SAFETY: taken from `Segment::slots`, which has `mask + 1` slots of `stride` bytes.
         unsafe { self.slots.add(self.index(sequence) * self.stride) }
     }
 
-    #[inline(always)]
+    #[inline]
     fn index(&self, sequence: u64) -> usize {
         (sequence & self.mask) as usize
     }
 
     /// A message of up to a slot: **the bounds check of the hot path.** Every sequence has its slot in the mapping, and
     /// `slot_size <= stride`. `least` is the shortest length that is possible.
-    #[inline(always)]
+    #[inline]
     pub(super) fn single(&self, sequence: u64, length: u32, least: u32) -> Option<Message> {
         let fits = length.wrapping_sub(least) <= self.slot_size.wrapping_sub(least);
         fits.then_some(Message { sequence, len: length as usize })
@@ -189,7 +189,7 @@ impl View {
     }
 
     /// One slot. Every sequence has its slot in the mapping.
-    #[inline(always)]
+    #[inline]
     pub(super) fn slot_room(&self, start: u64) -> Room {
         Room { start, capacity: self.geometry.slot_size }
     }
@@ -201,7 +201,7 @@ impl View {
     }
 
     /// Where a message lies.
-    #[inline(always)]
+    #[inline]
     pub(super) fn message_start(&self, message: &Message) -> NonNull<u8> {
         self.slot(message.sequence)
     }
@@ -215,14 +215,14 @@ impl View {
     }
 
     /// Where a message is built.
-    #[inline(always)]
+    #[inline]
     pub(super) fn room_start(&self, room: &Room) -> NonNull<u8> {
         self.slot(room.start)
     }
 
     /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most sixteen: the
     /// processor itself foresees the lines that follow.
-    #[inline(always)]
+    #[inline]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
         let (slots, slot) = (self.slots.as_ptr(), self.index(sequence) * self.stride);
         prefetch::for_writing(slots, slot);
@@ -233,7 +233,7 @@ impl View {
 
     /// Brings the lines of a message here that follow its first, all at once: a reader that follows pointers asks for
     /// them one after the other.
-    #[inline(always)]
+    #[inline]
     pub(super) fn fetch_rest(&self, message: &Message) {
         let slot = self.slot(message.sequence).as_ptr();
         for line in further_lines(message.len) {
@@ -248,23 +248,23 @@ impl View {
     }
 
     /// Payload bytes of a slot, as lengths are kept.
-    #[inline(always)]
+    #[inline]
     pub(super) fn slot_size(&self) -> u32 {
         self.slot_size
     }
 
     /// Bytes from one slot to the next.
-    #[inline(always)]
+    #[inline]
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn slot_count(&self) -> u64 {
         self.mask + 1
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn geometry(&self) -> &Geometry {
         &self.geometry
     }
@@ -273,7 +273,7 @@ impl View {
         &self.guard
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn pair(&self) -> &Arc<SegmentPair> {
         &self.guard.pair
     }
@@ -292,7 +292,7 @@ impl View {
     }
 
     /// The word of this side's poll mode in this ring.
-    #[inline(always)]
+    #[inline]
     pub(super) fn mode(&self) -> &AtomicU64 {
         &self.words().control.poll[self.pair().side.index()]
     }
@@ -349,7 +349,7 @@ impl View {
     }
 
     /// The word number `at` of a message that begins at `from` and reaches into it.
-    #[inline(always)]
+    #[inline]
     fn load_word(&self, from: NonNull<u8>, at: usize) -> u64 {
         // SAFETY: a `Message` lies in whole slots within the mapping, and slots are whole words.
         let word = unsafe { from.cast::<AtomicU64>().add(at) };
@@ -368,7 +368,7 @@ impl View {
 }
 
 /// The lines after the first that so many bytes take and that are worth fetching.
-#[inline(always)]
+#[inline]
 fn further_lines(len: usize) -> Range<usize> {
     if len > LINE { 1..len.div_ceil(LINE).min(MOST_LINES) } else { 0..0 }
 }

@@ -7,7 +7,7 @@
 /// `_MM_HINT_ET0` compiles to a read prefetch unless the whole program is compiled for a processor with `prfchw`; the
 /// instruction itself is understood by every 64-bit x86 processor, as nothing at worst (AMD64 Architecture
 /// Programmer's Manual, volume 3, "PREFETCH"; Intel SDM, volume 2, "PREFETCHW").
-#[inline(always)]
+#[inline]
 pub(crate) fn for_writing(base: *const u8, offset: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.
@@ -26,7 +26,7 @@ pub(crate) fn for_writing(base: *const u8, offset: usize) {
 }
 
 /// Asks for a line that is read soon.
-#[inline(always)]
+#[inline]
 pub(crate) fn for_reading(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes nothing and faults nowhere, whatever the address.

@@ -9,7 +9,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use capnproto_shm_transport::{Channel, Config, OpenError, RecvError, SegmentError, SendError, Stats, Transport};
+use capnproto_shm_transport::{
+    Channel, Config, OpenError, RecvError, SegmentError, SendError, Stats, Transport,
+};
 use common::{LONG, hold, play, say, spawn};
 use rustix::io::{FdFlags, fcntl_setfd};
 

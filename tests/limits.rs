@@ -320,7 +320,8 @@ fn memory_that_may_not_be_locked_is_refused_and_nothing_is_left() {
     // Root may lock what it likes, unless it has lost the right to.
     let powerless = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
     let root = rustix::process::geteuid().is_root();
-    if root && !Command::new(powerless[0]).args(&powerless[1..]).arg("true").status().is_ok_and(|s| s.success())
+    if root
+        && !Command::new(powerless[0]).args(&powerless[1..]).arg("true").status().is_ok_and(|s| s.success())
     {
         eprintln!("SKIPPED: setpriv takes no right away here");
         return;

@@ -221,7 +221,10 @@ fn stop_gives_back_a_typed_receiver_that_works() {
     a.send(&21).unwrap();
     assert_eq!(*from_a.recv().unwrap(), 20);
     assert_eq!(from_a.recv_copied().unwrap(), 21);
-    assert!(matches!(from_a.recv_timeout(Duration::from_millis(5)), Err(RecvError::Timeout)), "not interrupted");
+    assert!(
+        matches!(from_a.recv_timeout(Duration::from_millis(5)), Err(RecvError::Timeout)),
+        "not interrupted"
+    );
     assert!(received.recv().is_err(), "the callback is gone");
     // It can listen again.
     let (values, received) = mpsc::channel();

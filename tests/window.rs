@@ -507,7 +507,9 @@ enum Op {
     WaitFor(usize),
     Release(usize),
     /// The window ends: dropped, or forgotten.
-    End { forget: bool },
+    End {
+        forget: bool,
+    },
     /// Between two windows.
     Recv,
     Latest,

@@ -25,6 +25,7 @@ fn child() {
         ("planter", planter),
         ("mask", mask),
         ("busy", busy),
+        ("stranger", stranger),
     ]);
 }
 
@@ -371,4 +372,75 @@ fn no_temporary_name_is_ever_seen() {
     }
     finished.join().unwrap();
     assert!(seen > 0, "nothing was looked at");
+}
+
+/// In a user namespace that knows no user: every owner looks like this process's own.
+fn stranger(args: &[String]) {
+    let name = &args[0];
+    let overflow: u32 = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap().trim().parse().unwrap();
+    assert_eq!(rustix::process::geteuid().as_raw(), overflow);
+    let unknown = |source: &SegmentError| {
+        assert!(matches!(source, SegmentError::OwnerUnknown { overflow: o } if *o == overflow), "{source}");
+        assert!(source.to_string().contains("map the user"), "{source}");
+    };
+    // What both sides asked for does not say whose it is either.
+    for mode in [0o600, 0o660, 0o666] {
+        match Transport::open_with(name, Duration::ZERO, &config(mode)).unwrap_err() {
+            OpenError::Segment { source, .. } => unknown(&source),
+            other => panic!("open: {other}"),
+        }
+        match Transport::create(name, &config(mode)).unwrap_err() {
+            CreateError::Segment { source, .. } => unknown(&source),
+            other => panic!("create: {other}"),
+        }
+    }
+    match Transport::remove(name).unwrap_err() {
+        RemoveError::Segment { source, .. } => unknown(&source),
+        other => panic!("remove: {other}"),
+    }
+    match Stats::of(name).unwrap_err() {
+        OpenError::Segment { source, .. } => unknown(&source),
+        other => panic!("stats: {other}"),
+    }
+    say("refused");
+}
+
+/// A command that starts another in a user namespace of its own, if the system has it.
+fn namespace<'a>(options: &[&'a str]) -> Option<Vec<&'a str>> {
+    let starter = [&["unshare", "--user"], options].concat();
+    let begun = Command::new(starter[0]).args(&starter[1..]).arg("true").output();
+    if begun.is_ok_and(|output| output.status.success()) {
+        return Some(starter);
+    }
+    eprintln!("SKIPPED: this system gives us no user namespace");
+    None
+}
+
+#[test]
+fn an_owner_without_a_number_is_nobody_we_know() {
+    let Some(starter) = namespace(&[]) else { return };
+    let name = named("unmapped");
+    let mut a = Transport::create(&name, &config(0o600)).unwrap();
+    let before = [name.a2b(), name.b2a()].map(|path| path.metadata().unwrap().ino());
+    let mut stranger = spawn_through(&starter, "stranger", &[&name]);
+    stranger.wait_for("refused");
+    stranger.join();
+    assert_eq!(before, [name.a2b(), name.b2a()].map(|path| path.metadata().unwrap().ino()));
+    assert!(!a.peer_attached());
+    let mut b = Transport::open(&name, LONG).unwrap();
+    a.send(b"mine").unwrap();
+    assert_eq!(&*b.recv().unwrap(), b"mine");
+}
+
+#[test]
+fn an_owner_with_a_number_in_the_namespace_is_known() {
+    let Some(starter) = namespace(&["--map-root-user"]) else { return };
+    let name = named("mapped");
+    let mut a = Transport::create(&name, &config(0o600)).unwrap();
+    let mut guest = spawn_through(&starter, "guest", &[&name, "600"]);
+    guest.wait_for("joined");
+    a.send(b"to myself").unwrap();
+    assert_eq!(&*a.recv_timeout(LONG).unwrap(), b"to myself");
+    guest.go();
+    guest.join();
 }

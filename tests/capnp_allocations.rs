@@ -82,8 +82,24 @@ fn a_message_that_fits_costs_none() {
         let _ = a.send_reader(message.get().unwrap());
         drop(message);
         look(b.recv().unwrap().get().unwrap());
+
+        let mut batch = a.batch();
+        batch.try_send(build).unwrap();
+        batch.try_send(build).unwrap();
+        assert_eq!(batch.publish(), 2);
+        let mut window = b.window();
+        window.wait_for(2).unwrap();
+        for held in 0..2 {
+            look(window.get(held).unwrap().get().unwrap());
+        }
+        window.release(1);
+        a.send(build).unwrap();
+        window.wait_for(2).unwrap();
+        drop(window);
+        a.send(build).unwrap();
+        look(b.recv_latest().unwrap().get().unwrap());
     };
-    // The buffer for copies grows once.
+    // The buffer for copies and the list of a window grow once.
     around();
     assert_eq!(allocations(|| (0..100).for_each(|_| around())), 0);
 }

@@ -393,3 +393,166 @@ fn side_b_joins_the_next_generation() {
     send(&mut b, 1);
     assert_eq!(receive(&mut a), 1);
 }
+
+/// The frame of a message that exists, as another program would have stored it.
+fn frame_of(sequence: u64, data: usize) -> Vec<u8> {
+    let mut message = capnp::message::Builder::new_default();
+    let mut root = message.init_root::<blob::Builder<'_>>();
+    root.set_sequence(sequence);
+    root.set_data(&vec![sequence as u8; data]);
+    capnp::serialize::write_message_to_words(&message)
+}
+
+#[test]
+fn a_stored_frame_is_sent_as_it_is() {
+    let (mut a, mut b) = pair("frames", &small().slot_count(16));
+    // In one slot, in exactly one, in a span, and in the largest there is.
+    let in_slot = frame_of(1, 3);
+    let full = frame_of(2, 64 - 8 - 8 - 16);
+    let span = frame_of(3, 300);
+    let largest = frame_of(4, 16 * 64 - 8 - 8 - 16);
+    assert_eq!((full.len(), largest.len()), (64, a.max_message_size()));
+    let frames = [&in_slot, &full, &span, &largest, &in_slot, &span, &full, &largest, &largest];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for (form, frame) in frames.iter().enumerate() {
+                match form % 3 {
+                    0 => while matches!(a.try_send_frame(frame), Err(SendError::Full)) {},
+                    1 => a.send_frame(frame).unwrap(),
+                    _ => a.send_frame_timeout(frame, LONG).unwrap(),
+                }
+            }
+        });
+        for frame in frames {
+            let message = b.recv_timeout(LONG).unwrap();
+            assert_eq!(message.frame_bytes(), *frame);
+            let root = message.get().unwrap();
+            let sequence = root.get_sequence();
+            assert!(root.get_data().unwrap().iter().all(|byte| u64::from(*byte) == sequence));
+        }
+    });
+    // What one side received another may be sent, several segments and all.
+    let mut several = capnp::message::Builder::new(
+        capnp::message::HeapAllocator::new()
+            .first_segment_words(1)
+            .allocation_strategy(capnp::message::AllocationStrategy::FixedSize),
+    );
+    let mut root = several.init_root::<blob::Builder<'_>>();
+    root.set_sequence(9);
+    root.set_data(&[9; 100]);
+    assert!(several.get_segments_for_output().len() > 1);
+    a.send_frame(&capnp::serialize::write_message_to_words(&several)).unwrap();
+    let copy = {
+        let message = b.try_recv().unwrap();
+        assert_eq!(message.get().unwrap().get_data().unwrap(), [9; 100]);
+        message.frame_bytes().to_vec()
+    };
+    b.send_frame(&copy).unwrap();
+    assert_eq!(a.try_recv().unwrap().frame_bytes(), copy);
+}
+
+#[test]
+fn bytes_that_are_not_one_whole_frame_are_not_sent() {
+    let (mut a, mut b) = pair("no-frames", &small().slot_count(4));
+    let whole = frame_of(1, 100);
+    let refused = |a: &mut Blobs, bytes: &[u8], what: &str| {
+        for answer in [a.try_send_frame(bytes), a.send_frame(bytes), a.send_frame_timeout(bytes, LONG)] {
+            let error = answer.unwrap_err();
+            assert!(matches!(error, SendError::Capnp(_)), "{what}: {error}");
+        }
+    };
+    for len in 0..whole.len() {
+        refused(&mut a, &whole[..len], "cut short");
+    }
+    for more in 1..20 {
+        refused(&mut a, &[&whole[..], &vec![0; more]].concat(), "bytes behind it");
+    }
+    refused(&mut a, &[&whole[..], &whole[..]].concat(), "two frames");
+    refused(&mut a, &[0xff; 64], "no frame");
+    let too_large = frame_of(2, 4 * 64);
+    match a.send_frame(&too_large).unwrap_err() {
+        SendError::TooLarge { needed, capacity } => {
+            assert_eq!((needed, capacity), (too_large.len(), 256));
+        }
+        other => panic!("{other}"),
+    }
+    // Nothing of all that was published, and the channel goes on.
+    assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
+    a.send_frame(&whole).unwrap();
+    assert_eq!(b.try_recv().unwrap().frame_bytes(), whole);
+    // The root's type is the receiver's to check: this frame has a root that is none.
+    let mut list = capnp::message::Builder::new_default();
+    list.initn_root::<capnp::primitive_list::Builder<'_, u64>>(3);
+    a.send_frame(&capnp::serialize::write_message_to_words(&list)).unwrap();
+    assert!(b.try_recv().unwrap().get().is_err());
+    // No room is no room.
+    while a.try_send_frame(&frame_of(3, 8)).is_ok() {}
+    assert!(matches!(a.try_send_frame(&whole), Err(SendError::Full)));
+    assert!(matches!(a.send_frame_timeout(&whole, Duration::from_millis(5)), Err(SendError::Timeout)));
+}
+
+#[test]
+fn messages_of_a_batch_become_visible_together() {
+    let (mut a, mut b) = pair("batch", &small().slot_count(4));
+    let mut batch = a.batch();
+    let build = |sequence| {
+        move |mut message: blob::Builder<'_>| {
+            message.set_sequence(sequence);
+            Ok(())
+        }
+    };
+    batch.try_send(build(1)).unwrap();
+    let mut message = batch.try_reserve().unwrap();
+    message.init_root().set_sequence(2);
+    message.commit().unwrap();
+    // What is given up, fails or outgrows its slot is not gathered.
+    drop(batch.try_reserve().unwrap());
+    let refused = batch.try_send(|_| Err(capnp::Error::failed("not today".into())));
+    assert!(matches!(refused, Err(SendError::Capnp(_))));
+    match batch.try_send(|message| {
+        message.init_data(100);
+        Ok(())
+    }) {
+        Err(SendError::TooLarge { needed, capacity: 64 }) => assert!(needed > 100),
+        other => panic!("{other:?}"),
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| batch.try_send(|_| panic!("expected")))).is_err());
+    assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
+    batch.try_send(build(3)).unwrap();
+    batch.try_send(build(4)).unwrap();
+    assert!(matches!(batch.try_send(build(5)), Err(SendError::Full)));
+    assert!(matches!(batch.try_reserve().map(|_| ()), Err(SendError::Full)));
+    assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
+    assert_eq!(batch.publish(), 4);
+    for sequence in 1..=4 {
+        assert_eq!(receive(&mut b), sequence);
+    }
+    // Dropping a batch publishes it; an empty one is nothing.
+    let mut batch = a.batch();
+    batch.try_send(build(6)).unwrap();
+    drop(batch);
+    assert_eq!(receive(&mut b), 6);
+    assert_eq!(a.batch().publish(), 0);
+    assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
+    drop(b);
+    assert!(matches!(a.batch().try_send(build(7)), Err(SendError::Closed)));
+}
+
+#[test]
+fn a_drain_breaks_off_after_the_message_that_says_so() {
+    use std::ops::ControlFlow;
+    let (mut a, mut b) = pair("drain-while", &small());
+    send(&mut a, 0);
+    send(&mut a, 1);
+    assert_eq!(receive(&mut b), 0);
+    send(&mut a, 2);
+    assert_eq!(b.drain(9, |_| ()).unwrap(), 2, "also what came after the last look");
+    (3..9).for_each(|sequence| send(&mut a, sequence));
+    let until_five = |message: capnproto_shm_transport::CapnpMessage<'_, blob::Owned>| {
+        let last = message.get().unwrap().get_sequence() == 5;
+        if last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    assert_eq!(b.drain_while(9, until_five).unwrap(), 3);
+    assert_eq!(a.stats().tx.used_slots, 3);
+    assert_eq!(receive(&mut b), 6);
+}

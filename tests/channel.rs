@@ -11,6 +11,7 @@ mod forged;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::mem::forget;
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ fn pair(label: &str, slots: usize) -> (Channel<Order, Fill>, Channel<Fill, Order
 
 #[test]
 fn child() {
-    play(&[("market", market), ("owner", owner), ("reader", reader)]);
+    play(&[("market", market), ("owner", owner), ("reader", reader), ("frames", frames)]);
 }
 
 /// Fills every order until the desk closes.
@@ -213,6 +214,90 @@ fn drain_takes_what_is_there_and_no_more_than_asked() {
 }
 
 #[test]
+fn a_drain_takes_what_came_meanwhile_and_can_break_off() {
+    let (mut a, mut b) = pair("drain-while", 8);
+    a.send(&order(0)).unwrap();
+    a.send(&order(1)).unwrap();
+    assert_eq!(b.recv().unwrap().id, 0);
+    a.send(&order(2)).unwrap();
+    let mut seen = Vec::new();
+    assert_eq!(b.drain(9, |order| seen.push(order.id)).unwrap(), 2);
+    assert_eq!(seen, [1, 2]);
+    (3..8).for_each(|id| a.send(&order(id)).unwrap());
+    let until_five = |order: &Order| {
+        seen.push(order.id);
+        if order.id == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    assert_eq!(b.drain_while(9, until_five).unwrap(), 3);
+    assert_eq!(seen, [1, 2, 3, 4, 5]);
+    assert_eq!(a.stats().tx.used_slots, 2);
+    assert_eq!(b.recv().unwrap().id, 6);
+}
+
+/// 16 MiB in one value.
+type Frame = [[u64; 512]; 4096];
+
+/// On a thread whose stack holds a sixty-fourth of it.
+#[test]
+fn a_value_larger_than_the_stack_is_sent_and_received() {
+    let name = unique("frames");
+    let config = Config::new().slot_count(2);
+    let mut a = Channel::<Frame, u8>::create(&name, &config).unwrap();
+    let mut peer = spawn("frames", &[&name]);
+    let on_a_small_stack = move || {
+        let mut image = vec![0_u64; size_of::<Frame>() / 8];
+        for round in 0..4 {
+            for (at, word) in image.iter_mut().enumerate() {
+                *word = at as u64 ^ round;
+            }
+            let frame: &Frame = bytemuck::from_bytes(bytemuck::cast_slice(&image));
+            if round % 2 == 0 {
+                a.send(frame).unwrap();
+            } else {
+                let mut slot = a.reserve().unwrap();
+                for (to, from) in slot.iter_mut().zip(frame) {
+                    to.copy_from_slice(from);
+                }
+                slot.commit();
+            }
+        }
+        assert_eq!(*a.recv_timeout(LONG).unwrap(), 4);
+    };
+    thread::Builder::new().stack_size(256 << 10).spawn(on_a_small_stack).unwrap().join().unwrap();
+    peer.wait_for("received");
+    peer.join();
+}
+
+/// Receives four frames into one place, in every form.
+fn frames(args: &[String]) {
+    let mut b = Channel::<u8, Frame>::open(&args[0], LONG).unwrap();
+    let on_a_small_stack = move || {
+        let mut image = vec![u64::MAX; size_of::<Frame>() / 8];
+        for round in 0..4 {
+            let frame: &mut Frame = bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(&mut image));
+            match round {
+                0 => b.recv_into(frame).unwrap(),
+                1 => b.recv_into_timeout(frame, LONG).unwrap(),
+                2 => while b.try_recv_into(frame).is_err() {},
+                _ => {
+                    let borrowed = b.recv().unwrap();
+                    assert_eq!(borrowed[4095][511], (4096 * 512 - 1) ^ 3);
+                    frame.copy_from_slice(&*borrowed);
+                }
+            }
+            assert!(image.iter().enumerate().all(|(at, word)| *word == at as u64 ^ round));
+        }
+        // Nothing more comes, and what is there stays.
+        let frame: &mut Frame = bytemuck::from_bytes_mut(bytemuck::cast_slice_mut(&mut image));
+        assert!(matches!(b.try_recv_into(frame), Err(RecvError::Empty)));
+        assert_eq!(frame[0][1], 1 ^ 3);
+        b.send(&4).unwrap();
+    };
+    thread::Builder::new().stack_size(256 << 10).spawn(on_a_small_stack).unwrap().join().unwrap();
+    say("received");
+}
+
+#[test]
 fn halves_work_in_threads_of_their_own() {
     let (a, b) = pair("threads", 16);
     let ((mut orders_out, mut fills_in), (mut fills_out, orders_in)) = (a.split(), b.split());
@@ -295,6 +380,26 @@ fn nothing_is_allocated_for_a_message() {
         assert_eq!(b.drain(4, |order| sum += order.id).unwrap(), 2);
         assert_eq!(sum, id);
     }
+    assert_eq!(ALLOCATIONS.get(), before);
+
+    let mut windows = |a: &mut Channel<Order, Fill>, id| {
+        let mut window = b.window();
+        for part in 0..6 {
+            a.send(&order(id + part)).unwrap();
+            window.wait_for((part as usize + 1).min(3)).unwrap();
+            if part >= 2 {
+                assert!(window.iter().map(|order| order.id).eq(id + part - 2..=id + part));
+                window.release(1);
+            }
+        }
+        drop(window);
+        a.send(&order(id)).unwrap();
+        assert_eq!(b.recv_latest().unwrap().id, id);
+    };
+    // The first window allocates its list, which the next ones use again.
+    windows(&mut a, 0);
+    let before = ALLOCATIONS.get();
+    (0..100).for_each(|id| windows(&mut a, id));
     assert_eq!(ALLOCATIONS.get(), before);
 }
 

@@ -6,6 +6,7 @@
 mod common;
 
 use std::mem;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +18,15 @@ const SHORT: Duration = Duration::from_millis(5);
 
 #[test]
 fn child() {
-    play(&[("sink", sink), ("spans", receive_spans), ("threads", two_threads), ("steps", steps)]);
+    play(&[
+        ("sink", sink),
+        ("spans", receive_spans),
+        ("threads", two_threads),
+        ("steps", steps),
+        ("stream", stream),
+        ("take", take),
+        ("directed", directed),
+    ]);
 }
 
 /// Short and long polls both occur, and both sides sleep and spin.
@@ -400,4 +409,175 @@ fn a_read_slot_is_released_when_dropped_or_with_the_next_one() {
     assert!(matches!(b.recv_copied_timeout(&mut Vec::new(), SHORT), Err(RecvError::Timeout)));
     assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
     assert!(matches!(b.try_recv_copied(&mut Vec::new()), Err(RecvError::Empty)));
+}
+
+/// Sends so many messages as fast as there is room, and closes.
+fn stream(args: &[String]) {
+    let mut b = join(&args[0]);
+    (0..args[1].parse().unwrap()).for_each(|index| b.send(&pattern(index, 9)).unwrap());
+}
+
+#[test]
+fn who_forgot_every_slot_and_waits_lets_them_go() {
+    for mode in [PollMode::Spin, PollMode::Interval(SHORT), PollMode::Park] {
+        let name = named("forgot-slots");
+        let config = Config::new().slot_size(40).slot_count(4).poll(mode);
+        let mut a = Transport::create(&name, &config).unwrap();
+        let peer = spawn("stream", &[&name, "41"]);
+        let mut next = 0;
+        let mut received = |message: &[u8]| {
+            assert_eq!(message, pattern(next, 9), "{mode:?}");
+            next += 1;
+        };
+        for turn in 0..8 {
+            // The first of these waits with a ring that is full of forgotten messages, as its peer does.
+            received(&a.recv().unwrap());
+            eventually("the ring is full again", || a.stats().rx.used_slots == 4);
+            for _ in 0..4 {
+                let slot = a.recv().unwrap();
+                received(&slot);
+                mem::forget(slot);
+            }
+            assert_eq!(a.stats().rx.used_slots, 4, "a forgotten message takes its slot");
+            if turn % 2 == 0 {
+                assert!(matches!(a.try_recv(), Err(RecvError::Empty)));
+            }
+        }
+        received(&a.recv().unwrap());
+        assert!(matches!(a.recv(), Err(RecvError::Closed)));
+        peer.join();
+    }
+}
+
+#[test]
+fn who_forgot_a_batch_that_fills_the_ring_and_waits_publishes_it() {
+    for mode in [PollMode::Spin, PollMode::Interval(SHORT), PollMode::Park] {
+        let name = named("forgot-batch");
+        let mut a = Transport::create(&name, &Config::new().slot_size(40).slot_count(4).poll(mode)).unwrap();
+        let peer = spawn("take", &[&name, "40"]);
+        for turn in 0..8 {
+            let mut batch = a.batch();
+            let mut gathered = 0;
+            // The peer may hold some of the last turn yet.
+            while gathered < 4 {
+                match batch.try_send(&pattern(turn * 5 + gathered, 9)) {
+                    Ok(()) => gathered += 1,
+                    Err(SendError::Full) => thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            mem::forget(batch);
+            assert!(matches!(a.try_reserve(), Err(SendError::Full)));
+            // Every form that waits: the peer waits too, for what is gathered.
+            let message = pattern(turn * 5 + 4, 9);
+            match turn % 4 {
+                0 => a.send(&message).unwrap(),
+                1 => a.send_timeout(&message, LONG).unwrap(),
+                2 => {
+                    let mut slot = a.reserve().unwrap();
+                    slot[..9].copy_from_slice(&message);
+                    slot.commit(9);
+                }
+                _ => {
+                    let mut span = a.reserve_span(100).unwrap();
+                    span[..9].copy_from_slice(&message);
+                    span.commit(9);
+                }
+            }
+        }
+        a.finish(LONG).unwrap();
+        peer.join();
+    }
+}
+
+/// Receives so many messages, then the end.
+fn take(args: &[String]) {
+    let mut b = join(&args[0]);
+    for index in 0..args[1].parse().unwrap() {
+        assert_eq!(&*b.recv().unwrap(), pattern(index, 9));
+    }
+    assert!(matches!(b.recv(), Err(RecvError::Closed)));
+}
+
+#[test]
+fn a_drain_takes_also_what_came_after_the_last_look() {
+    let name = named("drain-all");
+    let (mut a, mut b) = pair(&name);
+    for _ in 0..20 {
+        a.send(b"1").unwrap();
+        a.send(b"2").unwrap();
+        assert_eq!(&*b.recv().unwrap(), b"1");
+        a.send(b"3").unwrap();
+        let mut seen = Vec::new();
+        assert_eq!(b.drain(9, |message| seen.push(message.to_vec())).unwrap(), 2);
+        assert_eq!(seen, [b"2", b"3"]);
+    }
+}
+
+#[test]
+fn a_drain_that_breaks_off_leaves_the_rest() {
+    let name = named("drain-while");
+    let (mut a, mut b) = pair(&name);
+    for index in 0..8 {
+        a.send(&[index]).unwrap();
+    }
+    let until = |b: &mut Transport, last: u8, max: usize| {
+        let mut seen = Vec::new();
+        let count = b.drain_while(max, |message| {
+            seen.push(message[0]);
+            if message[0] == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(count.unwrap(), seen.len());
+        seen
+    };
+    assert_eq!(until(&mut b, 2, 9), [0, 1, 2]);
+    assert_eq!(a.stats().tx.used_slots, 5, "the one that it broke off at is received");
+    assert_eq!(until(&mut b, 3, 9), [3]);
+    assert_eq!(until(&mut b, 6, 2), [4, 5], "no more than it may");
+    assert_eq!(&*b.recv().unwrap(), [6]);
+    assert_eq!(until(&mut b, 99, 9), [7]);
+    assert!(until(&mut b, 99, 9).is_empty());
+    drop(a);
+    assert!(matches!(b.drain_while(9, |_| ControlFlow::Continue(())), Err(RecvError::Closed)));
+}
+
+#[test]
+fn each_direction_has_slots_of_its_own() {
+    let name = named("directions");
+    // A few large ones this way, many small ones back.
+    let config = Config::new().a_to_b(5000, 2).b_to_a(7, 64);
+    let mut a = Transport::create(&name, &config).unwrap();
+    let peer = spawn("directed", &[&name]);
+    assert_eq!((a.slot_size(), a.slot_count(), a.max_message_size()), (5000, 2, 10_000));
+    let stats = a.stats();
+    assert_eq!((stats.rx.slot_size, stats.rx.slot_count), (7, 64));
+    assert!(matches!(a.send(&[0; 5001]), Err(SendError::TooLarge { needed: 5001, capacity: 5000 })));
+    for index in 0..50 {
+        a.send(&pattern(index, 5000 - index)).unwrap();
+    }
+    for index in 0..50 {
+        assert_eq!(&*a.recv().unwrap(), pattern(index, 5000 - index)[..index % 8].as_ref());
+    }
+    // The order of the two calls does not matter, and the one call for both is the last word.
+    let last = Config::new().b_to_a(7, 64).a_to_b(5000, 2).slot_count(8).slot_size(24);
+    peer.join();
+    drop(a);
+    let stats = Transport::create(&name, &last).unwrap().stats();
+    assert_eq!((stats.tx.slot_size, stats.tx.slot_count), (24, 8));
+    assert_eq!((stats.rx.slot_size, stats.rx.slot_count), (24, 8));
+}
+
+/// Learns the geometry by joining, and answers each message with its beginning.
+fn directed(args: &[String]) {
+    // What side B configures does not matter.
+    let config = Config::new().a_to_b(1, 1).b_to_a(2, 2);
+    let mut b = Transport::open_with(&args[0], LONG, &config).unwrap();
+    assert_eq!((b.slot_size(), b.slot_count(), b.max_message_size()), (7, 64, 7 * 64));
+    let (tx, rx) = b.halves();
+    assert_eq!((rx.slot_size(), rx.slot_count()), (5000, 2));
+    for index in 0..50 {
+        let message = rx.recv().unwrap();
+        assert_eq!(&*message, pattern(index, 5000 - index));
+        tx.send(&message[..index % 8]).unwrap();
+    }
 }

@@ -3,17 +3,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
+mod kinds;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use capnproto_shm_transport::{Config, PollMode, RecvError, SendError, Stats, Transport};
+use capnproto_shm_transport::{
+    Channel, Config, Interrupter, Listener, PollMode, Receiver, RecvError, SendError, Stats, Transport,
+};
 use common::*;
 
 #[test]
 fn child() {
-    play(&[("count", count), ("crash", crash)]);
+    play(&[
+        ("count", count),
+        ("crash", crash),
+        #[cfg(target_os = "linux")]
+        ("threadless", threadless::role),
+    ]);
 }
 
 fn join(name: &str) -> Transport {
@@ -137,5 +145,237 @@ fn a_panic_in_the_callback_reaches_join_stop_and_drop() {
         let panic = panic.expect_err(ending);
         assert_eq!(panic.downcast_ref::<String>().unwrap(), "cannot take this", "{ending}");
         assert!(matches!(a.send(b"x"), Err(SendError::Closed)), "the receiving half is gone with it");
+    }
+}
+
+/// What a listener's second callback was told, each time it was.
+fn ends() -> (impl FnOnce(&RecvError) + Send + 'static, mpsc::Receiver<String>) {
+    let (told, tells) = mpsc::channel();
+    (move |end: &RecvError| told.send(format!("{end:?}")).unwrap(), tells)
+}
+
+#[test]
+fn a_second_callback_is_told_why_it_ends_and_the_handle_says_the_same() {
+    // The channel closes, the peer dies, somebody interrupts, and the listener is stopped or dropped.
+    for how in ["Closed", "PeerDead", "Interrupted", "stopped", "dropped"] {
+        let name = named("listen-with");
+        let a = create(&name, PollMode::Park);
+        let interrupter: Interrupter = a.interrupter();
+        let (messages, received) = mpsc::channel();
+        let (ended, tells) = ends();
+        let (_tx, rx) = a.split();
+        let listener = rx.listen_with(move |m| messages.send(m.to_vec()).unwrap(), ended);
+        let mut peer = spawn("crash", &[&name]);
+        peer.wait_for("sent");
+        assert_eq!(received.recv().unwrap(), b"last words");
+        assert_eq!(tells.try_recv(), Err(mpsc::TryRecvError::Empty));
+        match how {
+            "Closed" => peer.join(),
+            "PeerDead" => peer.kill(),
+            "Interrupted" => interrupter.interrupt(),
+            "stopped" => drop(listener.stop()),
+            _ => drop(listener),
+        }
+        let reason = if how.ends_with("ed") && how != "Closed" { "Interrupted" } else { how };
+        assert_eq!(tells.recv_timeout(LONG).unwrap(), reason, "{how}");
+        assert!(tells.recv().is_err(), "{how}: it was told once");
+    }
+}
+
+#[test]
+fn a_second_callback_of_a_listener_that_ended_by_itself() {
+    let name = named("listen-ended");
+    let a = create(&name, PollMode::Park);
+    let (ended, tells) = ends();
+    let (tx, listener) = {
+        let (tx, rx) = join(&name).split();
+        (tx, rx.listen_with(|_| (), ended))
+    };
+    drop(a);
+    assert_eq!(tells.recv_timeout(LONG).unwrap(), "Closed");
+    eventually("the thread has ended", || listener.is_finished());
+    assert!(matches!(listener.join(), RecvError::Closed));
+    drop(tx);
+    // Nobody is told of an end that is a panic.
+    let mut a = create(&name, PollMode::Park);
+    let (ended, tells) = ends();
+    let (_tx, rx) = join(&name).split();
+    let listener = rx.listen_with(|_| panic!("expected"), ended);
+    a.send(b"x").unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| listener.join())).is_err());
+    assert!(tells.recv().is_err());
+}
+
+/// What was not seen by the callback is the receiver's again, an interruption that ended it is not.
+#[test]
+fn stop_gives_back_a_typed_receiver_that_works() {
+    let name = named("listen-typed");
+    let mut a = Channel::<u64>::create(&name, &Config::new().slot_count(8)).unwrap();
+    let (_to_a, from_a) = Channel::<u64>::open(&name, LONG).unwrap().split();
+    let (values, received) = mpsc::channel();
+    let listener: Listener<Receiver<u64>> = from_a.listen(move |value| values.send(*value).unwrap());
+    (0..20).for_each(|value| a.send(&value).unwrap());
+    assert!((0..20).eq(received.iter().take(20)));
+    let mut from_a: Receiver<u64> = listener.stop();
+    a.send(&20).unwrap();
+    a.send(&21).unwrap();
+    assert_eq!(*from_a.recv().unwrap(), 20);
+    assert_eq!(from_a.recv_copied().unwrap(), 21);
+    assert!(
+        matches!(from_a.recv_timeout(Duration::from_millis(5)), Err(RecvError::Timeout)),
+        "not interrupted"
+    );
+    assert!(received.recv().is_err(), "the callback is gone");
+    // It can listen again.
+    let (values, received) = mpsc::channel();
+    let listener = from_a.listen(move |value| values.send(*value).unwrap());
+    a.send(&22).unwrap();
+    assert_eq!(received.recv().unwrap(), 22);
+    drop(a);
+    assert!(matches!(listener.join(), RecvError::Closed));
+}
+
+#[cfg(feature = "capnp")]
+#[test]
+fn stop_gives_back_a_capnp_receiver_that_works() {
+    use capnproto_shm_transport::{CapnpReceiver, capnp::schema_capnp::capnp_version};
+    use kinds::Kind;
+
+    let name = named("listen-capnp");
+    let mut a = kinds::Versions::create(&name, &Config::new().slot_size(64).slot_count(8)).unwrap();
+    let (_to_a, from_a) = kinds::Versions::open(&name, LONG).unwrap().split();
+    let (numbers, received) = mpsc::channel();
+    let listener = from_a.listen(move |message| numbers.send(message.get().unwrap().get_major()).unwrap());
+    (0..20).for_each(|number| a.put(number, LONG).unwrap());
+    assert!((0..20).eq(received.iter().take(20)));
+    let mut from_a: CapnpReceiver<capnp_version::Owned> = listener.stop();
+    a.put(20, LONG).unwrap();
+    assert_eq!(from_a.recv().unwrap().get().unwrap().get_major(), 20);
+    assert!(matches!(from_a.recv_timeout(Duration::from_millis(5)), Err(RecvError::Timeout)));
+    let (ended, tells) = ends();
+    let listener = from_a.listen_with(|_| (), ended);
+    drop(a);
+    assert_eq!(tells.recv().unwrap(), "Closed");
+    assert!(matches!(listener.join(), RecvError::Closed));
+}
+
+#[test]
+fn stop_after_the_end_gives_the_receiver_back_too() {
+    let name = named("listen-late");
+    let mut a = create(&name, PollMode::Park);
+    let (_tx, listener) = join(&name).listen(|_| ());
+    a.send(b"x").unwrap();
+    drop(a);
+    eventually("the thread has ended", || listener.is_finished());
+    let mut rx = listener.stop();
+    assert!(matches!(rx.recv(), Err(RecvError::Closed)), "the interruption by the stop is not left over");
+}
+
+#[test]
+fn a_listener_dropped_by_its_own_callback_ends_after_the_burst() {
+    for mode in MODES {
+        let name = named("listen-self");
+        let mut a = create(&name, PollMode::Spin);
+        let (_tx, rx) = Transport::open_with(&name, LONG, &Config::new().poll(mode)).unwrap().split();
+        let own: Arc<Mutex<Option<Listener>>> = Arc::default();
+        let handle = Arc::clone(&own);
+        let (messages, received) = mpsc::channel();
+        let (ended, tells) = ends();
+        let listener = rx.listen_with(
+            move |message| {
+                messages.send(message.to_vec()).unwrap();
+                if message == b"stop" {
+                    drop(handle.lock().unwrap().take());
+                }
+            },
+            ended,
+        );
+        *own.lock().unwrap() = Some(listener);
+        a.send(b"go on").unwrap();
+        assert_eq!(received.recv().unwrap(), b"go on");
+        a.send(b"stop").unwrap();
+        assert_eq!(received.recv().unwrap(), b"stop");
+        assert_eq!(tells.recv_timeout(LONG).unwrap(), "Interrupted", "{mode:?}");
+        assert!(received.recv().is_err(), "the thread and its callback are gone");
+        assert!(own.lock().unwrap().is_none());
+        eventually("the receiving half is gone with it", || {
+            matches!(a.try_send(b"x"), Err(SendError::Closed))
+        });
+    }
+}
+
+/// A process that the system gives no more threads.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call filter")]
+mod threadless {
+    use super::*;
+
+    pub fn role(args: &[String]) {
+        let config = Config::new().slot_size(32).slot_count(8);
+        if args[1] == "from the start" {
+            forbid_threads();
+        }
+        let mut a = Transport::create(&args[0], &config).unwrap();
+        let mut rx = join(&args[0]).split().1;
+        if args[1] == "later" {
+            forbid_threads();
+        }
+        assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "there are threads to be had");
+        // The handle is finished at once, and gives back what it was given.
+        let (ended, tells) = ends();
+        a.send(b"one").unwrap();
+        let listener = rx.listen_with(|_| unreachable!("there is no thread"), ended);
+        assert!(listener.is_finished());
+        rx = listener.stop();
+        assert!(tells.try_recv().is_err(), "there was no end to tell of");
+        assert_eq!(&*rx.recv().unwrap(), b"one");
+        assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
+        a.send(b"two").unwrap();
+        assert_eq!(&*rx.recv().unwrap(), b"two");
+        // Or it says so, and the receiver goes.
+        let listener = rx.listen(|_| ());
+        assert!(matches!(listener.join(), RecvError::NoThread));
+        assert!(matches!(a.send(b"x"), Err(SendError::Closed)));
+        let (mut tx, rx) = a.split();
+        drop(rx.listen(|_| ()));
+        assert!(matches!(tx.try_send(b"x"), Err(SendError::Closed)));
+        drop(tx);
+        say("done");
+        hold();
+        // Without what a sanitizer does at the end of a process, for which it starts another.
+        // SAFETY: ends the process at once; nothing runs afterwards.
+        unsafe { libc::_exit(0) }
+    }
+
+    /// From now on no thread starts, and no process.
+    fn forbid_threads() {
+        let step = |code: u32, k, jt, jf| libc::sock_filter { code: code as u16, k, jt, jf };
+        let refuse = libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32;
+        let mut program = [
+            // The number of the call is the first word.
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_clone as u32, 1, 0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_clone3 as u32, 0, 1),
+            step(libc::BPF_RET | libc::BPF_K, refuse, 0, 0),
+            step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ];
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: takes plain numbers; required before a filter without privileges.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+        // SAFETY: `program` and its steps live through the call, which copies them.
+        let done =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+        assert_eq!(done, 0);
+    }
+
+    #[test]
+    fn without_a_thread_the_handle_says_so_and_gives_the_receiver_back() {
+        for since in ["later", "from the start"] {
+            let name = named("threadless");
+            let mut peer = spawn("threadless", &[&name, since]);
+            peer.wait_for("done");
+            peer.join();
+            assert_eq!(name.left().len(), 0);
+        }
     }
 }

@@ -79,6 +79,18 @@ fn every_form(a: &mut Transport, b: &mut Transport, copy: &mut Vec<u8>) {
         while received < 2 {
             received += b.drain(8, |m| assert_eq!(m, message)).unwrap();
         }
+
+        let mut window = b.window();
+        for held in [1, 2, 3, 3] {
+            a.send(&message).unwrap();
+            window.wait_for(held).unwrap();
+            assert!(window.iter().all(|m| m == message));
+            window.release(held / 3);
+        }
+        drop(window);
+        a.send(b"older").unwrap();
+        a.send(&message).unwrap();
+        assert_eq!(&*b.recv_latest().unwrap(), message);
     }
 }
 
@@ -89,6 +101,11 @@ fn messages_allocate_nothing() {
         let (mut a, mut b) = pair(&name, mode);
         let mut copy = Vec::new();
         assert!(allocations(|| copy.reserve(200)) > 0, "the count counts");
+        // The first window allocates its list, which the next ones use again.
+        a.send(b"1").unwrap();
+        let mut window = b.window();
+        assert!(allocations(|| window.wait_for(1).unwrap()) > 0);
+        drop(window);
         assert_eq!(allocations(|| every_form(&mut a, &mut b, &mut copy)), 0, "{mode:?}");
     }
 }

@@ -44,8 +44,12 @@ impl<'a> Window<'a> {
         }
         let deadline = limit.started();
         while self.held.len() < count {
-            let first = self.first();
-            let message = self.consumer.hold(first, |consumer| consumer.message(deadline.left()))?;
+            let receive = |consumer: &mut Consumer| consumer.message(deadline.left());
+            let message = match self.held.front() {
+                Some(oldest) => self.consumer.hold(oldest.sequence(), receive),
+                // Nothing is held: a sender may wait for what is skipped before the first message.
+                None => receive(self.consumer),
+            }?;
             self.held.push_back(message);
         }
         Ok(())

@@ -17,8 +17,8 @@ use ::capnp::any_pointer;
 use ::capnp::private::arena::{BuilderArena, ReaderArena};
 use ::capnp::private::layout::PointerBuilder;
 
-use super::WORD;
-
+/// Bytes of a Cap'n Proto word.
+pub(super) const WORD: usize = 8;
 /// Words of the first segment on the heap, at least.
 const FIRST_SPILL_WORDS: u32 = 128;
 /// A heap segment is as large as everything before it, up to this: the count of segments stays small.

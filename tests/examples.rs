@@ -122,6 +122,26 @@ fn the_demos_two_sides_meet_from_two_terminals() {
 }
 
 #[test]
+fn the_camera_sends_frames_in_place_and_both_processes_end() {
+    let name = named("camera");
+    let args = ["--name", &name, "--seconds", "1", "--fps", "50", "--width", "320", "--height", "240"];
+    let output = start("camera", &args).finish();
+    assert_success(&output);
+    let table = text(&output.stdout);
+    let figure = |row: &str| {
+        let line = table.lines().find(|line| line.trim_start().starts_with(row));
+        let line = line.unwrap_or_else(|| panic!("no {row} in\n{table}"));
+        line.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse::<u64>().ok()).unwrap()
+    };
+    let sent = figure("frames sent");
+    assert!(sent >= 3 && figure("seen") == sent && figure("latency") > 0, "{table}");
+    // Stop, and at least one before it: the first frames are too dark.
+    assert!(figure("commands sent") >= 2, "{table}");
+    assert_eq!(cfg!(target_os = "linux"), table.contains(&format!("in the mapping of {}.fs.a2b", &*name)));
+    assert_eq!(name.left(), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn wrong_arguments_give_the_usage_and_exit_code_2() {
     let wrong: [&[&str]; 10] = [
         &["--nonsense"],

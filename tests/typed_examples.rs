@@ -55,8 +55,13 @@ fn request_reply() {
 }
 
 #[test]
+fn echo() {
+    assert!(run("echo").starts_with("100000 messages there and back, "));
+}
+
+#[test]
 fn a_failure_has_a_message_and_a_status() {
-    for name in ["typed_ticks", "custom_framing", "request_reply"] {
+    for name in ["typed_ticks", "custom_framing", "request_reply", "echo"] {
         let Output { status, stderr, .. } = example(name).arg("nonsense").output().unwrap();
         let stderr = String::from_utf8_lossy(&stderr);
         assert!(!status.success() && stderr.contains("usage: "), "{name}: {status}\n{stderr}");

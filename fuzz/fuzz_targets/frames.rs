@@ -1,8 +1,9 @@
 //! Any bytes as a committed Cap'n Proto message, read in the slot and from a copy: walked to its end, or
-//! refused with capnp's error.
+//! refused with capnp's error. A sender takes the same bytes as a stored frame if capnp reads them as one.
 #![no_main]
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -111,9 +112,19 @@ impl Message {
     }
 }
 
+/// By which call it is received.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum By {
+    Recv,
+    Copied,
+    Latest,
+    Drain,
+    Window,
+}
+
 #[derive(Arbitrary, Debug)]
 struct Input {
-    copied: bool,
+    by: By,
     message: Message,
 }
 
@@ -200,6 +211,52 @@ thread_local! {
     });
 }
 
+/// Whether capnp reads these bytes as one frame, and no more.
+fn is_frame(bytes: &[u8]) -> bool {
+    // Aligned, as capnp wants it.
+    let mut copy = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
+    let copy = &mut capnp::Word::words_to_bytes_mut(&mut copy)[..bytes.len()];
+    copy.copy_from_slice(bytes);
+    let (mut rest, mut options) = (&*copy, ReaderOptions::new());
+    options.traversal_limit_in_words(None);
+    capnp::serialize::read_message_from_flat_slice(&mut rest, options).is_ok() && rest.is_empty()
+}
+
+fn receive(b: &mut CapnpChannel<node::Owned>, by: By, bytes: &[u8]) {
+    match by {
+        By::Recv => {
+            let message = b.try_recv().unwrap();
+            assert_eq!(message.frame_bytes(), bytes);
+            look(message.get());
+        }
+        By::Copied => {
+            let message = b.try_recv_copied().unwrap();
+            assert_eq!(message.frame_bytes(), bytes);
+            look(message.get());
+        }
+        By::Latest => {
+            let message = b.try_recv_latest().unwrap();
+            assert_eq!(message.frame_bytes(), bytes);
+            look(message.get());
+        }
+        By::Drain => {
+            let count = b.drain_while(2, |message| {
+                assert_eq!(message.frame_bytes(), bytes);
+                look(message.get());
+                ControlFlow::Break(())
+            });
+            assert_eq!(count.unwrap(), 1);
+        }
+        By::Window => {
+            let mut window = b.window();
+            window.try_wait_for(1).unwrap();
+            let message = window.get(0).unwrap();
+            assert_eq!(message.frame_bytes(), bytes);
+            look(message.get());
+        }
+    }
+}
+
 fuzz_target!(|input: Input| {
     PAIR.with_borrow_mut(|pair| {
         let bytes = input.message.bytes();
@@ -208,14 +265,13 @@ fuzz_target!(|input: Input| {
         pair.sent += 1;
         pair.memory.write(SLOTS + slot * SLOT, &bytes);
         pair.memory.write(LENGTHS + slot * 4, &(bytes.len() as u32).to_ne_bytes());
-        if input.copied {
-            let message = pair.b.try_recv_copied().unwrap();
-            assert_eq!(message.frame_bytes(), bytes);
-            look(message.get());
+        receive(&mut pair.b, input.by, &bytes);
+        if pair.a.try_send_frame(&bytes).is_ok() {
+            assert!(is_frame(&bytes));
+            pair.sent += 1;
+            receive(&mut pair.b, input.by, &bytes);
         } else {
-            let message = pair.b.try_recv().unwrap();
-            assert_eq!(message.frame_bytes(), bytes);
-            look(message.get());
+            assert!(!is_frame(&bytes));
         }
     });
 });

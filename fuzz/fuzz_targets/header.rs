@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::fs::{self, OpenOptions};
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -99,7 +100,17 @@ fn exercise(mut channel: Transport) {
         if let Ok(bytes) = channel.try_recv_copied(&mut copy) {
             assert_eq!(bytes, copy.len());
         }
+        let _ = channel.try_recv_latest().map(|message| message.len());
+        let mut window = channel.window();
+        let _ = window.try_wait_for(3);
+        assert!(window.len() <= 3 && window.iter().all(|message| message.len() <= 1 << 24));
+        window.release(1);
+        drop(window);
+        let _ = channel.drain_while(9, |_| ControlFlow::Break(()));
     }
+    channel.interrupter().interrupt();
+    let _ = channel.wait_for_peer(Duration::ZERO);
+    let _ = channel.finish(Duration::ZERO);
     let stats = channel.stats();
     assert!(stats.tx.used_slots <= stats.tx.slot_count && stats.rx.used_slots <= stats.rx.slot_count);
 }
@@ -119,6 +130,8 @@ fuzz_target!(|input: Input| {
                     let _ = channel.try_send(&7);
                     let _ = channel.try_recv().map(|value| *value);
                     let _ = channel.try_recv_copied();
+                    let _ = channel.try_recv_into(&mut 0);
+                    let _ = channel.window().try_wait_for(2);
                 }
             }
             Use::OpenMessages => {
@@ -127,6 +140,7 @@ fuzz_target!(|input: Input| {
                         node.set_display_name("a name that may be longer than the slot");
                         Ok(())
                     });
+                    let _ = channel.try_send_frame(&[0; 16]);
                     let _ = channel.try_recv_copied().map(|message| message.get().map(|node| node.get_id()));
                 }
             }

@@ -17,9 +17,10 @@ use ::capnp::any_pointer;
 use ::capnp::private::arena::{BuilderArena, ReaderArena};
 use ::capnp::private::layout::PointerBuilder;
 
-use super::WORD;
 use crate::system::prefetch;
 
+/// Bytes of a Cap'n Proto word.
+pub(super) const WORD: usize = 8;
 /// Words of a cache line.
 const LINE_WORDS: u32 = 8;
 /// How far ahead of the builder lines are asked for, in words.

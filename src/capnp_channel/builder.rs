@@ -7,8 +7,7 @@ use std::marker::PhantomData;
 
 use ::capnp::traits::Owned;
 
-use super::WORD;
-use super::arena::SlotArena;
+use super::arena::{SlotArena, WORD};
 use crate::error::SendError;
 use crate::ring::{Batch, Producer, WaitLimit, WriteSlot};
 

@@ -5,8 +5,7 @@ use std::ops::{Deref, Range};
 use ::capnp::ErrorKind;
 use ::capnp::message::{ReaderOptions, ReaderSegments};
 
-use super::WORD;
-use super::arena::table_words;
+use super::arena::{WORD, table_words};
 
 /// Most segments of a frame, as in other implementations.
 const MAX_SEGMENTS: usize = 511;

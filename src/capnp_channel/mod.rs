@@ -27,9 +27,6 @@ use crate::transport::{
     Carries, Duplex, Listener, Payload, ReceiveHalf, SendHalf, Stats, delegate, duplex_methods,
 };
 
-/// Bytes of a Cap'n Proto word.
-const WORD: usize = 8;
-
 /// One side of a duplex channel of Cap'n Proto messages: `M` goes out, `R` comes in. Both are the `Owned` types
 /// of structs, as capnpc generates them.
 ///
@@ -82,7 +79,7 @@ where
     M::Reader<'static>: HasTypeId,
 {
     let type_id = <M::Reader<'static> as HasTypeId>::TYPE_ID;
-    let identity = Identity { kind: Identity::CAPNP, align: WORD as u32, size: 0, type_id };
+    let identity = Identity { kind: Identity::CAPNP, align: arena::WORD as u32, size: 0, type_id };
     Payload { identity, slot_size: None, least: builder::LEAST_BYTES }
 }
 

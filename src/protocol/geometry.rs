@@ -1,8 +1,9 @@
 //! Where everything lies in a segment: all of it follows from two numbers, in checked arithmetic.
 
-use super::header::HEADER_BYTES;
 use crate::error::ConfigError;
 
+/// Fixed part, words, and room to grow: the slots' lengths begin here.
+pub(crate) const HEADER_BYTES: usize = 4096;
 /// Largest segment, in bytes.
 const MAX_SEGMENT_BYTES: u64 = 1 << 32;
 /// Slots and their lengths begin on a boundary of this many bytes.

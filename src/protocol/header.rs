@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::geometry::Geometry;
+use super::geometry::{Geometry, HEADER_BYTES};
 use crate::error::{ConfigError, SegmentError};
 
 /// First eight bytes of every segment.
@@ -15,8 +15,6 @@ const MAGIC: [u8; 8] = *b"CPSHMTR\n";
 const VERSION: u32 = 2;
 /// Reads as `0x0403_0201` to a machine of the other byte order.
 const ENDIAN: u32 = 0x0102_0304;
-/// Fixed part, words, and room to grow: the slots' lengths begin here.
-pub(crate) const HEADER_BYTES: usize = 4096;
 /// Where the words begin that change while the channel lives.
 pub(crate) const WORDS_OFFSET: usize = 256;
 /// Longest tag, in bytes.

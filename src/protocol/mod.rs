@@ -25,8 +25,8 @@ mod poll_mode;
 mod ring;
 mod words;
 
-pub(crate) use geometry::{Geometry, MAX_SLOT_ALIGN};
-pub(crate) use header::{Direction, Fixed, HEADER_BYTES, Identity, WORDS_OFFSET};
+pub(crate) use geometry::{Geometry, HEADER_BYTES, MAX_SLOT_ALIGN};
+pub(crate) use header::{Direction, Fixed, Identity, WORDS_OFFSET};
 pub(crate) use name::{check_name, file_name};
 pub(crate) use park::{Fence, Kernel, Sleep};
 pub use poll_mode::PollMode;

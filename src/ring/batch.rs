@@ -4,6 +4,24 @@ use super::producer::Producer;
 use super::slot::WriteSlot;
 use crate::error::SendError;
 
+impl Producer {
+    /// Begins to gather messages that become visible together.
+    ///
+    /// ```
+    /// # use capnproto_shm_transport::{Config, Transport};
+    /// # let name = format!("doc-batch-{}", std::process::id());
+    /// # let mut a = Transport::create(&name, &Config::new())?;
+    /// let mut batch = a.batch();
+    /// batch.try_send(b"one")?;
+    /// batch.try_send(b"two")?;
+    /// assert_eq!(batch.publish(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch::new(self)
+    }
+}
+
 /// Gathers commits and makes them visible at once: one publication, at most one wake.
 ///
 /// Dropping a batch publishes what was committed, like [`publish`](Self::publish). A forgotten batch is
@@ -17,7 +35,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(producer: &'a mut Producer) -> Self {
+    fn new(producer: &'a mut Producer) -> Self {
         let before = producer.tail();
         Self { producer, before }
     }

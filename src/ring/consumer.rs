@@ -1,7 +1,6 @@
 //! The receiving half of one side.
 
 use std::collections::VecDeque;
-use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,12 +9,11 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::interrupter::Interrupter;
 use super::look_interval::WAIT;
-use super::slot::ReadSlot;
 use super::stats::RingStats;
+use super::stop::Stop;
 use super::view::{Half, Message};
 use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
-use super::waiting::{Stop, Waits, poison, wait_for};
-use super::window::Window;
+use super::waiting::{Waits, poison, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, RecvError};
 use crate::poll::PollControl;
@@ -87,19 +85,6 @@ impl Consumer {
     }
 
     waiting_forms! {
-        /// Borrows the oldest message. The borrow ends, and the slot is free again, when the guard drops.
-        ///
-        /// The guard borrows this half (or the whole [`Transport`](crate::Transport)) as long as it lives. To answer a
-        /// message while it is borrowed, take both halves apart first: [`halves`](crate::Transport::halves).
-        #[errors("")]
-        #[inline(always)]
-        try_recv, recv, recv_timeout() -> ReadSlot<'_>, RecvError = |half, limit| half.recv_within(limit);
-
-        /// Borrows the newest message. Older ones are released unseen.
-        #[errors("")]
-        try_recv_latest, recv_latest, recv_latest_timeout() -> ReadSlot<'_>, RecvError
-            = |half, limit| half.recv_latest_within(limit);
-
         /// Copies the oldest message into `out`, replacing what it held, and releases it. Returns the message's
         /// length. Allocates only while `out` is smaller than the message.
         ///
@@ -154,9 +139,9 @@ impl Consumer {
         while received < max && (received == 0 || burst.0.next != burst.0.known) {
             match burst.0.message(WaitLimit::None) {
                 Ok(message) => {
-                    // The burst releases; one message of it does not.
-                    let slot = ManuallyDrop::new(ReadSlot::new(burst.0, message));
-                    let flow = each(&slot);
+                    let view = &burst.0.endpoint.view;
+                    view.fetch_rest(&message);
+                    let flow = each(view.message_bytes(&message));
                     received += 1;
                     if flow.is_break() {
                         break;
@@ -168,25 +153,6 @@ impl Consumer {
             }
         }
         Ok(received)
-    }
-
-    /// A window on the ring, which holds several messages at once.
-    ///
-    /// ```
-    /// # use capnproto_shm_transport::{Config, Transport};
-    /// # let name = format!("doc-window-{}", std::process::id());
-    /// # let mut a = Transport::create(&name, &Config::new())?;
-    /// # let mut b = Transport::open(&name, std::time::Duration::from_secs(1))?;
-    /// # for frame in [b"one", b"two", b"six"] { a.send(frame)?; }
-    /// let mut frames = b.window();
-    /// frames.wait_for(3)?;                    // three messages, in their slots
-    /// assert_eq!(&frames[2], b"six");
-    /// frames.release(1);                      // the oldest goes back to the sender
-    /// assert_eq!((frames.len(), &frames[0]), (2, &b"two"[..]));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn window(&mut self) -> Window<'_> {
-        Window::new(self)
     }
 
     /// A handle by which another thread ends a wait of this half.
@@ -266,25 +232,6 @@ impl Consumer {
             return Err(self.failure());
         }
         Ok(())
-    }
-
-    #[inline(always)]
-    pub(crate) fn recv_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
-        let message = self.message(limit)?;
-        Ok(ReadSlot::new(self, message))
-    }
-
-    /// The newest message. Those before it are released.
-    pub(crate) fn recv_latest_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
-        let mut newest = self.message(limit)?;
-        // At most a ring of them: until this is over, none is released.
-        self.hold(newest.sequence(), |half| {
-            while let Ok(message) = half.message(WaitLimit::None) {
-                newest = message;
-            }
-        });
-        self.release_before(newest.sequence());
-        Ok(ReadSlot::new(self, newest))
     }
 
     /// Copies a message of exactly `out.len()` bytes.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::look_interval::LookInterval;
+use super::stop::Stop;
 use super::view::{Half, View};
-use super::waiting::Stop;
 use crate::error::Corruption;
 use crate::poll::WaitStats;
 use crate::protocol::{CAN_BARRIER, End, Fence};

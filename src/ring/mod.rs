@@ -14,6 +14,7 @@ mod look_interval;
 mod producer;
 mod slot;
 mod stats;
+mod stop;
 mod totals;
 mod view;
 mod wait_limit;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::batch::Batch;
 use super::endpoint::Endpoint;
-use super::slot::{Commit, WriteSlot};
 use super::stats::RingStats;
+use super::stop::Stop;
 use super::totals::Counted;
 use super::view::{Half, LINE, Room};
-use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
-use super::waiting::{Stop, Waits, wait_for};
+use super::wait_limit::{Deadline, WaitLimit};
+use super::waiting::{Waits, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, SendError};
 use crate::poll::PollControl;
@@ -21,7 +20,7 @@ use crate::system::Host;
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
 /// Slots after which what was sent in them is counted: often enough that nobody notices.
-pub(super) const COUNTED: u64 = 256;
+const COUNTED: u64 = 256;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -89,44 +88,6 @@ impl Producer {
         // Smaller slots share a line, and come with their neighbours.
         let ahead = if endpoint.view.stride() < LINE { u64::MAX } else { AHEAD };
         Self { endpoint, tail: 0, free, limit: free.min(COUNTED), counted: Counted::default(), ahead }
-    }
-
-    waiting_forms! {
-        /// Reserves the next slot.
-        #[errors("")]
-        #[inline(always)]
-        try_reserve, reserve, reserve_timeout() -> WriteSlot<'_>, SendError
-            = |half, limit| half.reserve_within(limit);
-
-        /// Reserves adjacent slots for one message of up to `bytes` bytes.
-        ///
-        /// A span never wraps: what is left of the lap is skipped. So a span of more than half the ring may find no
-        /// room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
-        #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
-        try_reserve_span, reserve_span, reserve_span_timeout(bytes: usize) -> WriteSlot<'_>, SendError
-            = |half, limit| half.reserve_span_within(bytes, limit);
-
-        /// Copies one message into the next slot and publishes it.
-        #[errors("[`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes.")]
-        #[inline(always)]
-        try_send, send, send_timeout(message: &[u8]) -> (), SendError
-            = |half, limit| half.send_within(message, limit);
-    }
-
-    /// Begins to gather messages that become visible together.
-    ///
-    /// ```
-    /// # use capnproto_shm_transport::{Config, Transport};
-    /// # let name = format!("doc-batch-{}", std::process::id());
-    /// # let mut a = Transport::create(&name, &Config::new())?;
-    /// let mut batch = a.batch();
-    /// batch.try_send(b"one")?;
-    /// batch.try_send(b"two")?;
-    /// assert_eq!(batch.publish(), 2);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn batch(&mut self) -> Batch<'_> {
-        Batch::new(self)
     }
 
     /// Which side of the channel this is.
@@ -201,39 +162,9 @@ impl Producer {
     }
 
     #[inline(always)]
-    pub(crate) fn reserve_within(&mut self, limit: WaitLimit) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(limit)?;
-        Ok(WriteSlot::new(self, room, Commit::Now))
-    }
-
-    pub(crate) fn reserve_span_within(
-        &mut self,
-        bytes: usize,
-        limit: WaitLimit,
-    ) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room_for_span(bytes, limit)?;
-        Ok(WriteSlot::new(self, room, Commit::Span))
-    }
-
-    #[inline(always)]
-    pub(crate) fn send_within(&mut self, message: &[u8], limit: WaitLimit) -> Result<(), SendError> {
-        self.fits_slot(message.len())?;
-        let mut slot = self.reserve_within(limit)?;
-        slot[..message.len()].copy_from_slice(message);
-        slot.commit(message.len());
-        Ok(())
-    }
-
-    #[inline(always)]
     pub(super) fn fits_slot(&self, needed: usize) -> Result<(), SendError> {
         let capacity = self.endpoint.view.geometry().slot_size;
         if needed <= capacity { Ok(()) } else { Err(SendError::TooLarge { needed, capacity }) }
-    }
-
-    #[inline(always)]
-    pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(WaitLimit::None)?;
-        Ok(WriteSlot::new(self, room, Commit::Gathered))
     }
 
     /// Next sequence to reserve.
@@ -243,7 +174,7 @@ impl Producer {
 
     /// One free slot.
     #[inline(always)]
-    fn room(&mut self, limit: WaitLimit) -> Result<Room, SendError> {
+    pub(super) fn room(&mut self, limit: WaitLimit) -> Result<Room, SendError> {
         if self.tail == self.limit || !self.endpoint.view.words().consumer_status.is_open() {
             // Known where this is inlined, so that nothing is stored for the cold call beforehand.
             match limit {
@@ -271,7 +202,7 @@ impl Producer {
 
     /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the message
     /// where both fit the ring, else beforehand.
-    fn room_for_span(&mut self, bytes: usize, limit: WaitLimit) -> Result<Room, SendError> {
+    pub(super) fn room_for_span(&mut self, bytes: usize, limit: WaitLimit) -> Result<Room, SendError> {
         let capacity = self.max_message_size();
         let too_large = SendError::TooLarge { needed: bytes, capacity };
         if bytes > capacity {

@@ -10,13 +10,69 @@ use std::slice;
 use super::consumer::Consumer;
 use super::producer::Producer;
 use super::view::{Message, Room};
+use super::wait_limit::{WaitLimit, waiting_forms};
+use crate::error::{RecvError, SendError};
+
+impl Producer {
+    waiting_forms! {
+        /// Reserves the next slot.
+        #[errors("")]
+        #[inline(always)]
+        try_reserve, reserve, reserve_timeout() -> WriteSlot<'_>, SendError
+            = |half, limit| half.reserve_within(limit);
+
+        /// Reserves adjacent slots for one message of up to `bytes` bytes.
+        ///
+        /// A span never wraps: what is left of the lap is skipped. So a span of more than half the ring may find no
+        /// room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
+        #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
+        try_reserve_span, reserve_span, reserve_span_timeout(bytes: usize) -> WriteSlot<'_>, SendError
+            = |half, limit| half.reserve_span_within(bytes, limit);
+
+        /// Copies one message into the next slot and publishes it.
+        #[errors("[`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes.")]
+        #[inline(always)]
+        try_send, send, send_timeout(message: &[u8]) -> (), SendError
+            = |half, limit| half.send_within(message, limit);
+    }
+
+    #[inline(always)]
+    pub(crate) fn reserve_within(&mut self, limit: WaitLimit) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(limit)?;
+        Ok(WriteSlot::new(self, room, Commit::Now))
+    }
+
+    pub(crate) fn reserve_span_within(
+        &mut self,
+        bytes: usize,
+        limit: WaitLimit,
+    ) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room_for_span(bytes, limit)?;
+        Ok(WriteSlot::new(self, room, Commit::Span))
+    }
+
+    #[inline(always)]
+    pub(crate) fn send_within(&mut self, message: &[u8], limit: WaitLimit) -> Result<(), SendError> {
+        self.fits_slot(message.len())?;
+        let mut slot = self.reserve_within(limit)?;
+        slot[..message.len()].copy_from_slice(message);
+        slot.commit(message.len());
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
+        let room = self.room(WaitLimit::None)?;
+        Ok(WriteSlot::new(self, room, Commit::Gathered))
+    }
+}
 
 /// How a committed message becomes visible.
 ///
 /// A whole word, so that a guard has no padding, which would be copied byte by byte when it is moved.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-pub(super) enum Commit {
+enum Commit {
     /// It is published: one slot, the producer's next.
     Now,
     /// A batch publishes it: one slot, the producer's next.
@@ -45,7 +101,7 @@ unsafe impl Send for WriteSlot<'_> {}
 
 impl<'a> WriteSlot<'a> {
     #[inline(always)]
-    pub(super) fn new(producer: &'a mut Producer, room: Room, commit: Commit) -> Self {
+    fn new(producer: &'a mut Producer, room: Room, commit: Commit) -> Self {
         let bytes = producer.endpoint.view.room_start(&room);
         Self { producer, start: room.start(), bytes, capacity: room.capacity(), commit }
     }
@@ -107,6 +163,42 @@ impl fmt::Debug for WriteSlot<'_> {
     }
 }
 
+impl Consumer {
+    waiting_forms! {
+        /// Borrows the oldest message. The borrow ends, and the slot is free again, when the guard drops.
+        ///
+        /// The guard borrows this half (or the whole [`Transport`](crate::Transport)) as long as it lives. To answer a
+        /// message while it is borrowed, take both halves apart first: [`halves`](crate::Transport::halves).
+        #[errors("")]
+        #[inline(always)]
+        try_recv, recv, recv_timeout() -> ReadSlot<'_>, RecvError = |half, limit| half.recv_within(limit);
+
+        /// Borrows the newest message. Older ones are released unseen.
+        #[errors("")]
+        try_recv_latest, recv_latest, recv_latest_timeout() -> ReadSlot<'_>, RecvError
+            = |half, limit| half.recv_latest_within(limit);
+    }
+
+    #[inline(always)]
+    pub(crate) fn recv_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
+        let message = self.message(limit)?;
+        Ok(ReadSlot::new(self, message))
+    }
+
+    /// The newest message. Those before it are released.
+    pub(crate) fn recv_latest_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
+        let mut newest = self.message(limit)?;
+        // At most a ring of them: until this is over, none is released.
+        self.hold(newest.sequence(), |half| {
+            while let Ok(message) = half.message(WaitLimit::None) {
+                newest = message;
+            }
+        });
+        self.release_before(newest.sequence());
+        Ok(ReadSlot::new(self, newest))
+    }
+}
+
 /// A received message, read in the slot it arrived in. Dropping it gives the slot back to the peer.
 ///
 /// The slice is the shared memory itself, mapped read-only: it trusts the peer to leave a committed slot
@@ -126,7 +218,7 @@ unsafe impl Sync for ReadSlot<'_> {}
 
 impl<'a> ReadSlot<'a> {
     #[inline(always)]
-    pub(super) fn new(consumer: &'a mut Consumer, message: Message) -> Self {
+    fn new(consumer: &'a mut Consumer, message: Message) -> Self {
         let bytes = consumer.endpoint.view.message_start(&message);
         consumer.endpoint.view.fetch_rest(&message);
         Self { consumer, bytes, len: message.len() }

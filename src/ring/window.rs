@@ -8,6 +8,27 @@ use super::view::Message;
 use super::wait_limit::{WaitLimit, waiting_forms};
 use crate::error::RecvError;
 
+impl Consumer {
+    /// A window on the ring, which holds several messages at once.
+    ///
+    /// ```
+    /// # use capnproto_shm_transport::{Config, Transport};
+    /// # let name = format!("doc-window-{}", std::process::id());
+    /// # let mut a = Transport::create(&name, &Config::new())?;
+    /// # let mut b = Transport::open(&name, std::time::Duration::from_secs(1))?;
+    /// # for frame in [b"one", b"two", b"six"] { a.send(frame)?; }
+    /// let mut frames = b.window();
+    /// frames.wait_for(3)?;                    // three messages, in their slots
+    /// assert_eq!(&frames[2], b"six");
+    /// frames.release(1);                      // the oldest goes back to the sender
+    /// assert_eq!((frames.len(), &frames[0]), (2, &b"two"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn window(&mut self) -> Window<'_> {
+        Window::new(self)
+    }
+}
+
 /// Holds received messages, oldest first, each in the slot it arrived in: `window[0]` to `window[len() - 1]`.
 ///
 /// [`wait_for`](Self::wait_for) receives more, [`release`](Self::release) gives the oldest back, dropping the window
@@ -22,7 +43,7 @@ pub struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(consumer: &'a mut Consumer) -> Self {
+    fn new(consumer: &'a mut Consumer) -> Self {
         // Whatever a forgotten guard or window holds is nobody's.
         consumer.release();
         let held = std::mem::take(&mut consumer.spare);

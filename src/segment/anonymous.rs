@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use zerocopy::IntoBytes;
 
-use super::file::SegmentFile;
-use super::region::{Access, Segment, claim_space};
+use super::file::{Access, SegmentFile};
+use super::region::{Segment, claim_space};
 use crate::error::{CreateError, Failure, FileError, SegmentError};
 use crate::protocol::{Direction, Fixed, Geometry, file_name};
 use crate::system::{Host, MemoryOptions, System};

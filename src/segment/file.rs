@@ -4,10 +4,20 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::region::Access;
 use crate::error::{FileError, SegmentError};
 use crate::protocol::{Direction, Fixed, Geometry, Identity, WORDS_OFFSET};
 use crate::system::{Host, System};
+
+/// Who maps a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Its producer: writes header and slots.
+    Write,
+    /// Its consumer: writes its words in the header, reads the slots.
+    Read,
+    /// Somebody else: reads.
+    Inspect,
+}
 
 /// An open file whose header was checked. Dropping it closes the file, and with it the writer's lock; it removes
 /// nothing.

@@ -7,7 +7,7 @@ mod guard;
 mod pair;
 mod region;
 
-pub(crate) use file::SegmentFile;
+pub(crate) use file::{Access, SegmentFile};
 pub(crate) use guard::SideGuard;
 pub(crate) use pair::SegmentPair;
-pub(crate) use region::{Access, Segment};
+pub(crate) use region::Segment;

@@ -11,22 +11,11 @@ use std::sync::atomic::AtomicU32;
 use memmap2::{MmapOptions, MmapRaw};
 use zerocopy::IntoBytes;
 
-use super::file::SegmentFile;
+use super::file::{Access, SegmentFile};
 use crate::crash::step;
 use crate::error::{CreateError, Failure, FileError};
 use crate::protocol::{Fixed, Geometry, HEADER_BYTES, WORDS_OFFSET, Words};
 use crate::system::{Host, LifeMark, MemoryOptions, Staged, StatusAt, System};
-
-/// Who maps a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Its producer: writes header and slots.
-    Write,
-    /// Its consumer: writes its words in the header, reads the slots.
-    Read,
-    /// Somebody else: reads.
-    Inspect,
-}
 
 /// A segment's first page, mapped.
 #[derive(Debug)]

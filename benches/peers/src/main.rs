@@ -16,7 +16,6 @@ mod process;
 mod report;
 mod runner;
 mod sample;
-mod schemas;
 mod sections;
 mod spinner;
 

@@ -2,9 +2,9 @@
 //! the time, and in the prices.
 
 use anyhow::{Result, ensure};
+use schemas::quotes_capnp::quotes;
 
 use super::message::Message;
-use crate::schemas::quotes_capnp::quotes;
 
 pub struct Quotes;
 

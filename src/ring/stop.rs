@@ -1,0 +1,41 @@
+//! Why a half got nothing, and what its callers are told.
+
+use crate::error::{Corruption, RecvError, SendError};
+
+/// Why a half got nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// There is nothing now, and the call does not wait.
+    NotNow,
+    Timeout,
+    /// Timed out, and nobody has attached yet.
+    NoPeer,
+    Interrupted,
+    Closed,
+    PeerDead,
+    Superseded,
+    Corrupt(Corruption),
+}
+
+macro_rules! from_stop {
+    ($error:ident: $not_now:ident, $no_peer:ident, $interrupted:ident) => {
+        impl From<Stop> for $error {
+            fn from(stop: Stop) -> Self {
+                match stop {
+                    Stop::NotNow => Self::$not_now,
+                    Stop::Timeout => Self::Timeout,
+                    Stop::NoPeer => Self::$no_peer,
+                    Stop::Interrupted => Self::$interrupted,
+                    Stop::Closed => Self::Closed,
+                    Stop::PeerDead => Self::PeerDead,
+                    Stop::Superseded => Self::Superseded,
+                    Stop::Corrupt(corruption) => Self::Corrupt(corruption),
+                }
+            }
+        }
+    };
+}
+
+// A sender is never interrupted, and a receiver that nobody has attached to has timed out.
+from_stop!(SendError: Full, NoPeer, Timeout);
+from_stop!(RecvError: Empty, Timeout, Interrupted);

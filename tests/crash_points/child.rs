@@ -141,7 +141,11 @@ pub const OPERATIONS: &[Operation] = &[
     connected("receive a skip", FED, with!(|t| assert_eq!(t.recv().unwrap().len(), SPAN))),
     connected("receive a copy", FED, with!(|t| t.recv_copied(&mut Vec::new()).unwrap())),
     connected("drain", Talk { receives: 0, ..FED }, with!(|t| assert_eq!(t.drain(3, |_| ()).unwrap(), 3))),
-    connected("park for a message", PARKED, with!(|t| t.recv_timeout(Duration::from_millis(5)).unwrap_err())),
+    connected(
+        "park for a message",
+        PARKED,
+        with!(|t| t.recv_timeout(Duration::from_millis(100)).unwrap_err()),
+    ),
     connected(
         "be woken by a message",
         Talk { feed: Feed::Late, ..PARKED },

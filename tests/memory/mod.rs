@@ -56,7 +56,7 @@ impl Memory {
     }
 
     pub fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= self.0.len());
+        assert!(at % 8 == 0 && at + 8 <= self.0.len());
         // SAFETY: within the mapping, checked above.
         let word = unsafe { self.0.as_mut_ptr().add(at) };
         // SAFETY: aligned, and mapped for writing as long as `self` lives; everybody uses atomics there.
@@ -64,7 +64,7 @@ impl Memory {
     }
 
     pub fn half(&self, at: usize) -> &AtomicU32 {
-        assert!(at.is_multiple_of(4) && at + 4 <= self.0.len());
+        assert!(at % 4 == 0 && at + 4 <= self.0.len());
         // SAFETY: within the mapping, checked above.
         let half = unsafe { self.0.as_mut_ptr().add(at) };
         // SAFETY: aligned, and mapped for writing as long as `self` lives; everybody uses atomics there.

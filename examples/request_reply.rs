@@ -99,7 +99,7 @@ fn server(name: &str) -> Result {
 }
 
 fn smallest_factor(number: u64) -> u64 {
-    (2..).take_while(|f| f * f <= number).find(|f| number % *f == 0).unwrap_or(number)
+    (2..).take_while(|f| f * f <= number).find(|f| number % f == 0).unwrap_or(number)
 }
 
 fn success(mut child: Child) -> Result {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -97,6 +98,13 @@ pub struct Peer {
     output: BufReader<ChildStdout>,
 }
 
+/// The words that start this test binary again, by an emulator where the system cannot run it.
+pub fn this_program() -> Vec<OsString> {
+    let mut words: Vec<_> = std::env::var_os("SHM_TEST_EMULATOR").into_iter().collect();
+    words.push(std::env::current_exe().unwrap().into());
+    words
+}
+
 /// Starts this test binary again; its test `child` runs `role` (see [`play`]).
 pub fn spawn(role: &str, args: &[&str]) -> Peer {
     spawn_through(&[], role, args)
@@ -104,9 +112,8 @@ pub fn spawn(role: &str, args: &[&str]) -> Peer {
 
 /// Like [`spawn`], with another program that starts this one, given as its last arguments.
 pub fn spawn_through(starter: &[&str], role: &str, args: &[&str]) -> Peer {
-    let exe = std::env::current_exe().unwrap();
-    let mut words: Vec<_> = starter.iter().map(std::ffi::OsString::from).collect();
-    words.push(exe.into());
+    let mut words: Vec<_> = starter.iter().map(OsString::from).collect();
+    words.extend(this_program());
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).args(["--exact", "child", "--nocapture", "--test-threads=1"]);
     command.env(ROLE, role).env(ARGS, args.join("\x1f"));

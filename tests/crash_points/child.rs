@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use capnproto_shm_transport::{Config, PollMode, Side, Transport, crash};
 
-use crate::common::{LONG, eventually, pattern, start};
+use crate::common::{LONG, eventually, pattern, start, this_program};
 
 pub const SLOTS: usize = 32;
 pub const SLOT: usize = 32;
@@ -141,7 +141,11 @@ pub const OPERATIONS: &[Operation] = &[
     connected("receive a skip", FED, with!(|t| assert_eq!(t.recv().unwrap().len(), SPAN))),
     connected("receive a copy", FED, with!(|t| t.recv_copied(&mut Vec::new()).unwrap())),
     connected("drain", Talk { receives: 0, ..FED }, with!(|t| assert_eq!(t.drain(3, |_| ()).unwrap(), 3))),
-    connected("park for a message", PARKED, with!(|t| t.recv_timeout(Duration::from_millis(5)).unwrap_err())),
+    connected(
+        "park for a message",
+        PARKED,
+        with!(|t| t.recv_timeout(Duration::from_millis(100)).unwrap_err()),
+    ),
     connected(
         "be woken by a message",
         Talk { feed: Feed::Late, ..PARKED },
@@ -291,8 +295,12 @@ pub struct Doomed {
 impl Doomed {
     pub fn start(operation: &Operation, side: Side, name: &str, step: usize) -> Self {
         let role = format!("{}\x1f{side:?}\x1f{name}\x1f{step}", operation.name);
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "deaths::child", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        let words = this_program();
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .args(["--exact", "deaths::child", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role);
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }

@@ -1,7 +1,5 @@
 //! Rust for the schemas in `schema/`, which the examples, tests and benchmarks share.
 
-#![allow(clippy::unwrap_used, reason = "generated code")]
-
 capnp::generated_code!(pub mod blob_capnp);
 capnp::generated_code!(pub mod order_v1_capnp);
 capnp::generated_code!(pub mod order_v2_capnp);

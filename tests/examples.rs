@@ -129,7 +129,7 @@ fn the_camera_sends_frames_in_place_and_both_processes_end() {
     assert_success(&output);
     let table = text(&output.stdout);
     let figure = |row: &str| {
-        let line = table.lines().find(|line| line.trim_start().starts_with(row));
+        let line = table.lines().find(|line| line.trim_start_matches(['│', ' ']).starts_with(row));
         let line = line.unwrap_or_else(|| panic!("no {row} in\n{table}"));
         line.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse::<u64>().ok()).unwrap()
     };

@@ -151,19 +151,23 @@ fn only_plain_memory(options: MemoryOptions) -> Result<(), ConfigError> {
 }
 
 /// Keeps these mappings in memory, if asked.
+#[cfg(unix)]
 fn lock_memory(mappings: [&MmapRaw; 2], options: MemoryOptions) -> Result<(), ConfigError> {
+    let refused = |e: io::Error| ConfigError::Unsupported {
+        option: "lock_memory",
+        reason: format!("{e}; raise the limit (`ulimit -l`)"),
+    };
+    if options.lock {
+        mappings.into_iter().try_for_each(|mapping| mapping.lock().map_err(refused))?;
+    }
+    Ok(())
+}
+
+/// Refuses what only Unix has.
+#[cfg(not(unix))]
+fn lock_memory(_mappings: [&MmapRaw; 2], options: MemoryOptions) -> Result<(), ConfigError> {
     if !options.lock {
         return Ok(());
     }
-    let unsupported = |reason: String| ConfigError::Unsupported { option: "lock_memory", reason };
-    #[cfg(unix)]
-    for mapping in mappings {
-        mapping.lock().map_err(|e| unsupported(format!("{e}; raise the limit (`ulimit -l`)")))?;
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = mappings;
-        return Err(unsupported("Unix only".to_owned()));
-    }
-    Ok(())
+    Err(ConfigError::Unsupported { option: "lock_memory", reason: "Unix only".to_owned() })
 }

@@ -139,3 +139,16 @@ fn a_panic_in_the_callback_reaches_join_stop_and_drop() {
         assert!(matches!(a.send(b"x"), Err(SendError::Closed)), "the receiving half is gone with it");
     }
 }
+
+#[test]
+fn an_interruption_stays_until_a_call_would_wait() {
+    let name = named("interruption");
+    let mut a = create(&name, PollMode::Park);
+    let mut b = join(&name);
+    a.interrupter().interrupt();
+    b.send(b"first").unwrap();
+    assert_eq!(&*a.recv().unwrap(), b"first");
+    a.wait_for_peer(LONG).unwrap();
+    assert!(matches!(a.recv(), Err(RecvError::Interrupted)));
+    assert!(matches!(a.try_recv(), Err(RecvError::Empty)));
+}

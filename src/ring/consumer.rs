@@ -172,12 +172,10 @@ impl Consumer {
         let attached = || view.pair().peer_attached();
         let ready = || attached() || interrupt.load(Ordering::Acquire);
         crate::poll::wait(&view.park_site(), waits, deadline, ready, || false);
-        let attached = attached();
-        match self.endpoint.interrupted() {
-            _ if attached => Ok(()),
-            true => Err(RecvError::Interrupted),
-            false => Err(RecvError::Timeout),
+        if attached() {
+            return Ok(());
         }
+        Err(if self.endpoint.interrupted() { RecvError::Interrupted } else { RecvError::Timeout })
     }
 
     /// Which side of the channel this is.

@@ -12,7 +12,8 @@ use crate::system::Host;
 ///
 /// The modes are kept in the headers of both segments; a side follows a change within one idle period: at
 /// once if it spins or is parked, after its present sleep if it polls at intervals (looked at again at
-/// least every 20 ms). Cloning is cheap, and a clone may live in another thread and outlive the transport.
+/// least every 20 ms). Cloning is cheap, and a clone may live in another thread and outlive the transport. It controls the
+/// generation that it was made for: take a new one after [`reopen`](crate::Transport::reopen).
 ///
 /// ```
 /// # use capnproto_shm_transport::{Config, PollMode, Transport};

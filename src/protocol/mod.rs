@@ -13,7 +13,8 @@
 //! | `parked` | sleeper, then waker | the other end | fences, see [`park`] |
 //! | `end` | either end, `Release` | the other end, `Acquire` | everything that was published before |
 //! | `attached` | producer, `Release` | consumer, `Acquire` | that the producer holds its lock |
-//! | counters, modes, processors | one end | anyone, `Relaxed` | nothing: figures and hints |
+//! | counters, processors | one end | anyone, `Relaxed` | nothing: figures and hints |
+//! | poll modes | either side | anyone, `Relaxed` | nothing: wishes |
 //!
 //! `tests/protocol_models.rs` compiles this folder against loom and tries every order of these steps.
 

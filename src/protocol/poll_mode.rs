@@ -25,14 +25,15 @@ pub enum PollMode {
     Park,
 }
 
-/// No mode was ever asked for: the default holds.
-const UNSET: u64 = 0;
 const SPIN: u64 = 1;
 const PARK: u64 = 2;
 /// Anything from here on is an interval: nanoseconds, plus this.
 const INTERVAL: u64 = 3;
 
 impl PollMode {
+    /// The word before any mode was asked for: the default holds.
+    pub(crate) const UNSET: u64 = 0;
+
     /// The word that stands for it in both headers.
     pub(crate) fn encode(self) -> u64 {
         match self {
@@ -48,15 +49,10 @@ impl PollMode {
     #[inline]
     pub(crate) fn decode(word: u64) -> Self {
         match word {
-            UNSET | PARK => Self::Park,
+            Self::UNSET | PARK => Self::Park,
             SPIN => Self::Spin,
             pause => Self::Interval(Duration::from_nanos(pause - INTERVAL)),
         }
-    }
-
-    /// Whether the word in a header was ever written.
-    pub(crate) const fn is_set(word: u64) -> bool {
-        word != UNSET
     }
 }
 
@@ -75,6 +71,6 @@ mod tests {
             PollMode::decode(PollMode::Interval(Duration::MAX).encode()),
             PollMode::Interval(_)
         ));
-        assert_eq!(PollMode::decode(UNSET), PollMode::Park);
+        assert_eq!(PollMode::decode(PollMode::UNSET), PollMode::Park);
     }
 }

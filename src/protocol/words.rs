@@ -79,7 +79,7 @@ pub(crate) struct EndpointStatus {
     pub(crate) end: AtomicU32,
     /// When the other end last woke this one, in nanoseconds of the system's monotonic clock.
     pub(crate) woken_at: AtomicU64,
-    /// 0, or a robust futex that the kernel marks when this end's process dies, see [`life`](Self::died).
+    /// 0, or a robust futex that the kernel marks when this end's process dies, see `system::life`.
     pub(crate) life: AtomicU32,
     /// 0, or one more than the number of the processor where this end last waited or woke the other.
     pub(crate) processor: AtomicU32,
@@ -123,6 +123,11 @@ impl EndpointStatus {
         self.fenced.store(yes.into(), Ordering::Release);
         // Whoever has not seen a promise taken back said that it sleeps before the next act looks.
         fence(Ordering::SeqCst);
+    }
+
+    /// Promises nothing about this end's life. Only by this end, before it attaches.
+    pub(crate) fn forget_life(&self) {
+        self.life.store(0, Ordering::Relaxed);
     }
 
     /// The life word, if the kernel will mark it at the death of this end's process and has not yet.

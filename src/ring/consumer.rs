@@ -157,7 +157,7 @@ impl Consumer {
 
     /// A handle by which another thread ends a wait of this half.
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter::new(Arc::clone(&self.endpoint.interrupt), Arc::clone(self.endpoint.view.pair()))
+        Interrupter::new(Arc::clone(&self.endpoint.interruption))
     }
 
     /// Waits until the other side has come, at most `wait`. It may have gone since.
@@ -168,15 +168,15 @@ impl Consumer {
     /// wait.
     pub fn wait_for_peer(&mut self, wait: Duration) -> Result<(), RecvError> {
         let deadline = WaitLimit::AtMost(wait).started().instant();
-        let Endpoint { view, waits, interrupt, .. } = &mut self.endpoint;
+        let Endpoint { view, waits, interruption, .. } = &mut self.endpoint;
         let attached = || view.pair().peer_attached();
-        let ready = || attached() || interrupt.load(Ordering::Acquire);
+        let ready = || attached() || interruption.is_asked();
         crate::poll::wait(&view.park_site(), waits, deadline, ready, || false);
         if attached() {
             // An interruption stays for a call that waits in vain.
             return Ok(());
         }
-        Err(if self.endpoint.interrupted() { RecvError::Interrupted } else { RecvError::Timeout })
+        Err(if self.endpoint.interruption.take() { RecvError::Interrupted } else { RecvError::Timeout })
     }
 
     /// Which side of the channel this is.
@@ -221,6 +221,11 @@ impl Consumer {
         PollControl::new(Arc::clone(self.endpoint.view.pair()))
     }
 
+    /// Takes over what others hold to interrupt the half that this one replaces.
+    pub(crate) fn succeed(&mut self, former: &Self) {
+        self.endpoint.succeed(&former.endpoint);
+    }
+
     /// Takes any message that does not fill its slot exactly as corrupt.
     pub(crate) fn expect_full_slots(&mut self) {
         (self.least, self.most) = (self.endpoint.view.slot_size(), self.endpoint.view.slot_size());
@@ -247,7 +252,7 @@ impl Consumer {
 
     /// Whether an [`Interrupter`] has asked, told once.
     pub(crate) fn take_interruption(&mut self) -> bool {
-        self.endpoint.interrupted()
+        self.endpoint.interruption.take()
     }
 
     fn copied(&mut self, limit: WaitLimit, copy: impl FnOnce(&Self, &Message)) -> Result<usize, RecvError> {

@@ -1,9 +1,10 @@
 //! What the two halves have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::interrupter::Interruption;
 use super::look_interval::LookInterval;
 use super::stop::Stop;
 use super::view::{Half, View};
@@ -17,6 +18,8 @@ use crate::system::{Host, System};
 pub(super) struct Endpoint {
     pub(super) view: View,
     pub(super) fence: Fence,
+    /// Whether the peer relies on full fences.
+    promised: bool,
     /// What the peer did, after which this half is unusable.
     pub(super) corruption: Option<Corruption>,
     /// Whether this half has closed.
@@ -28,52 +31,57 @@ pub(super) struct Endpoint {
     pub(super) waits: WaitStats,
     pub(super) interval: LookInterval,
     /// Set by an [`Interrupter`](super::Interrupter).
-    pub(super) interrupt: Arc<AtomicBool>,
+    pub(super) interruption: Arc<Interruption>,
 }
 
 impl Endpoint {
     pub(super) fn new(guard: Arc<SideGuard>, half: Half) -> Self {
         let view = View::new(guard, half);
+        let interruption = Arc::new(Interruption::new(Arc::clone(view.pair())));
         let interval = LookInterval::new(view.slot_count());
         let mut endpoint = Self {
             view,
             fence: Fence::Full,
+            promised: false,
             corruption: None,
             finished: false,
             failure: None,
             deadline: None,
             waits: WaitStats::default(),
             interval,
-            interrupt: Arc::default(),
+            interruption,
         };
         endpoint.choose_fence();
         endpoint
     }
 
-    /// What to pass before looking whether the peer sleeps; see `protocol::park`. A full fence while the two take turns,
-    /// so that neither needs a barrier to sleep. Otherwise a light one, if the peer has promised the barrier: one that
-    /// is not there yet has promised nothing, and one that has keeps its promise.
+    /// What to pass before looking whether the peer sleeps; see `protocol::park`. While the two take turns, a full fence
+    /// and the promise of it, so that the peer needs no barrier to sleep. Otherwise a light one, once the peer has come
+    /// and has promised the barrier; a full one until then.
     #[inline]
     pub(super) fn choose_fence(&mut self) {
         let turns = self.view.pair().takes_turns.load(Ordering::Relaxed);
-        if turns != (self.fence == Fence::Full) {
+        if turns != self.promised || (!turns && self.fence == Fence::Full) {
             self.change_fence(turns);
         }
     }
 
     #[cold]
     fn change_fence(&mut self, turns: bool) {
-        let pair = self.view.pair();
-        let own = self.view.own_status();
+        let (pair, own) = (self.view.pair(), self.view.own_status());
         if turns {
             self.fence = Fence::Full;
             own.promise_fences(true);
+            self.promised = true;
             return;
+        }
+        if self.promised {
+            own.promise_fences(false);
+            self.promised = false;
         }
         // Acquire is not needed: the promise is about what the peer does from then on, at each sleep.
         let able = self.view.words().control.capabilities[pair.side.other().index()].load(Ordering::Relaxed);
-        if able & CAN_BARRIER != 0 && Host::has_barrier() {
-            own.promise_fences(false);
+        if able & CAN_BARRIER != 0 && pair.peer_attached() && Host::has_barrier() {
             self.fence = Fence::Light;
         }
     }
@@ -92,9 +100,9 @@ impl Endpoint {
         }
     }
 
-    /// Whether to end the wait, told once.
-    pub(super) fn interrupted(&self) -> bool {
-        // Acquire pairs with the Release in `interrupt`.
-        self.interrupt.load(Ordering::Relaxed) && self.interrupt.swap(false, Ordering::Acquire)
+    /// Takes over what others hold to interrupt the half that this one replaces.
+    pub(super) fn succeed(&mut self, former: &Self) {
+        former.interruption.move_to(Arc::clone(self.view.pair()));
+        self.interruption = Arc::clone(&former.interruption);
     }
 }

@@ -1,7 +1,7 @@
 //! Ending another thread's wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::protocol::Fence;
 use crate::segment::SegmentPair;
@@ -22,23 +22,51 @@ use crate::system::Host;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Interrupter {
-    asked: Arc<AtomicBool>,
-    pair: Arc<SegmentPair>,
+pub struct Interrupter(Arc<Interruption>);
+
+/// What a half and its interrupters share.
+#[derive(Debug)]
+pub(super) struct Interruption {
+    asked: AtomicBool,
+    /// Where the half waits now: `reopen` changes it.
+    pair: Mutex<Arc<SegmentPair>>,
+}
+
+impl Interruption {
+    pub(super) fn new(pair: Arc<SegmentPair>) -> Self {
+        Self { asked: AtomicBool::new(false), pair: Mutex::new(pair) }
+    }
+
+    /// Whether somebody has asked.
+    pub(super) fn is_asked(&self) -> bool {
+        // Acquire pairs with the Release in `interrupt`.
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Whether to end the wait, told once.
+    pub(super) fn take(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Acquire)
+    }
+
+    /// The half waits elsewhere from now on.
+    pub(super) fn move_to(&self, pair: Arc<SegmentPair>) {
+        *self.pair.lock().unwrap_or_else(PoisonError::into_inner) = pair;
+    }
 }
 
 impl Interrupter {
-    pub(super) fn new(asked: Arc<AtomicBool>, pair: Arc<SegmentPair>) -> Self {
-        Self { asked, pair }
+    pub(super) fn new(interruption: Arc<Interruption>) -> Self {
+        Self(interruption)
     }
 
     /// The call that waits now, or else the next one that would wait, returns
     /// [`RecvError::Interrupted`](crate::RecvError::Interrupted), once. A call that finds a message returns it, and
-    /// the interruption stays for the next. Two interruptions before one is told are one.
+    /// the interruption stays for the next. Two interruptions before one is told are one. It goes on to work after
+    /// [`reopen`](crate::Transport::reopen).
     pub fn interrupt(&self) {
-        // The wake's fence orders this before its look at the word, as `protocol::park` asks of any act. Release pairs
-        // with the Acquire in `Endpoint::interrupted`.
-        self.asked.store(true, Ordering::Release);
-        self.pair.rx.words().consumer_status.wake::<Host>(Fence::Full, None);
+        // The wake's fence orders this before its look at the word, as `protocol::park` asks of any act.
+        self.0.asked.store(true, Ordering::Release);
+        let pair = self.0.pair.lock().unwrap_or_else(PoisonError::into_inner);
+        pair.rx.words().consumer_status.wake::<Host>(Fence::Full, None);
     }
 }

@@ -53,7 +53,8 @@ impl Waits for Producer {
         let new = if found { free.saturating_sub(self.free).max(1) } else { 0 };
         self.endpoint.interval.looked(new);
         if self.endpoint.interval.just_dry() {
-            add(&self.endpoint.view.words().producer_counters.full_waits, 1);
+            let full = u64::from(taken == count);
+            add(&self.endpoint.view.words().producer_counters.full_waits, full);
         }
         self.free = free;
         // No slot is used again before its length is added up: that takes a look, and this is where one is.
@@ -132,7 +133,7 @@ impl Producer {
     }
 
     /// Closes this direction in order once the peer has released everything that was sent, waiting for that at most
-    /// `wait`. Later calls return [`SendError::Closed`]. On failure nothing is closed.
+    /// `wait`. Later sends return [`SendError::Closed`]. On failure nothing is closed.
     ///
     /// # Errors
     ///
@@ -141,13 +142,16 @@ impl Producer {
     /// [`Superseded`](SendError::Superseded) and [`Corrupt`](SendError::Corrupt) as for [`reserve`](Self::reserve):
     /// then something may not have been received.
     pub fn finish(&mut self, wait: std::time::Duration) -> Result<(), SendError> {
+        if let Some(corruption) = self.endpoint.corruption {
+            return Err(SendError::Corrupt(corruption));
+        }
         let slots = self.endpoint.view.slot_count();
-        let empty = |half: &Self| half.endpoint.view.words().taken(half.tail, slots) == Ok(0);
+        let received = |half: &Self| half.endpoint.view.words().taken(half.tail, slots) == Ok(0);
         self.let_go();
-        // A peer that received everything and closed then has done what was asked.
-        if !empty(self) {
+        if !received(self) {
             wait_for(self, slots, WaitLimit::AtMost(wait).started()).or_else(|stop| match stop {
-                Stop::Closed if !self.endpoint.finished && empty(self) => Ok(()),
+                // A peer that received everything has done what was asked, however it ended then.
+                Stop::Closed | Stop::PeerDead | Stop::Superseded if received(self) => Ok(()),
                 stop => Err(stop),
             })?;
         }

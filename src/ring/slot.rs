@@ -188,9 +188,10 @@ impl Consumer {
     /// The newest message. Those before it are released.
     pub(crate) fn recv_latest_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
         let mut newest = self.message(limit)?;
-        // At most a ring of them: until this is over, none is released.
+        // At most a ring of them: until this is over, none is released, and an honest peer has no room for more.
         self.hold(newest.sequence(), |half| {
-            while let Ok(message) = half.message(WaitLimit::None) {
+            for _ in 1..half.slot_count() {
+                let Ok(message) = half.message(WaitLimit::None) else { break };
                 newest = message;
             }
         });

@@ -20,7 +20,8 @@ pub struct RingStats {
     /// Whether either end has closed, died or been superseded, as far as it is known.
     pub closed: bool,
     /// Messages published. They are counted by the lengths in the ring, which costs the sender nothing. While a sender
-    /// publishes thousands of messages at once, some may be left out for a moment. The number never goes down.
+    /// publishes thousands of messages at once, some may be left out for a moment. The number goes down only if the
+    /// peer corrupts it.
     pub messages: u64,
     /// Payload bytes published.
     pub bytes: u64,

@@ -98,10 +98,12 @@ impl Counted {
         place.bytes.store(self.bytes, Ordering::Relaxed);
         // Pairs with the Acquire in `of`.
         line.version.store(version, Ordering::Release);
+        // With the fence in `of`: whoever sees a length that is written from now on sees also this version.
+        fence(Ordering::Release);
     }
 
-    /// The totals up to the present tail. They never go back from one call to the next, and take a bounded time,
-    /// whatever the producer does; while it publishes thousands of messages at once, they may leave some out.
+    /// The totals up to the present tail. They never go back from one call to the next while the producer is
+    /// honest, and take a bounded time whatever it does. While it publishes thousands of messages at once, they may leave some out.
     pub(crate) fn of(words: &Words, lengths: &[AtomicU32], geometry: &Geometry) -> Self {
         let line = &words.producer_counters;
         let mut found = Self::default();

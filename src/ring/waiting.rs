@@ -90,7 +90,7 @@ pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, deadline: Deadline) ->
             }
             _ => {}
         }
-        if half.endpoint().interrupted() {
+        if half.endpoint().interruption.take() {
             return Err(Stop::Interrupted);
         }
         half.let_go();
@@ -113,12 +113,12 @@ fn dead_or<H: Waits>(half: &mut H, need: u64, reason: Stop) -> Result<(), Stop> 
 /// Waits until something has happened, perhaps.
 fn wait_once<H: Waits>(half: &mut H, need: u64) {
     let next = half.next();
-    let Endpoint { view, waits, interval, deadline, interrupt, .. } = half.endpoint();
+    let Endpoint { view, waits, interval, deadline, interruption, .. } = half.endpoint();
     let (words, slots, site) = (view.words(), view.slot_count(), view.park_site());
     let mut looks = 0u32;
     let ready = || {
         looks = looks.saturating_add(1);
-        H::ready(words, next, slots, need) || !site.peer.is_open() || interrupt.load(Ordering::Acquire)
+        H::ready(words, next, slots, need) || !site.peer.is_open() || interruption.is_asked()
     };
     let end = wait(&site, waits, *deadline, ready, || view.pair().peer_is_gone());
     if end == WaitEnd::PeerGone {

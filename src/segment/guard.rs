@@ -19,6 +19,9 @@ pub(crate) struct SideGuard {
 impl SideGuard {
     /// The side holds its lock already, and has not attached yet.
     pub(crate) fn new(pair: SegmentPair) -> Self {
+        // A side B that died before it attached may have left its marks.
+        pair.tx.words().producer_status.forget_life();
+        pair.rx.words().consumer_status.forget_life();
         let life = [pair.tx.watch_life(StatusAt::Producer), pair.rx.watch_life(StatusAt::Consumer)];
         Self { pair: Arc::new(pair), _life: life }
     }

@@ -79,6 +79,7 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
         let config = self.config.clone().poll(self.sender.producer().poll_control().local());
         let guard = lifecycle::open(name, wait, &config, Self::payloads(), Some(pair.rx.fixed.generation))?;
         let mut next = Self::new(guard, Some(name), &config);
+        next.receiver.consumer_mut().succeed(self.receiver.consumer());
         next.receiver.succeed(&self.receiver);
         *self = next;
         Ok(())

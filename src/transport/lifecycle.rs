@@ -141,9 +141,9 @@ impl Drop for Unfinished {
     }
 }
 
-/// Takes away what a dead side A left. In use if it lives.
-fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<(), Failure> {
-    let Some(tx) = open_old(&paths.a_to_b, Direction::AToB)? else { return Ok(()) };
+/// Takes away what a dead side A left. In use if it lives; `false` if another took it away meanwhile.
+fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure> {
+    let Some(tx) = open_old(&paths.a_to_b, Direction::AToB)? else { return Ok(true) };
     // A file is locked by its writer before it has its name, so one that is not is dead for good.
     if Host::CLAIM_IS_APART && tx.is_locked().map_err(Failure::at("probe", &paths.a_to_b))? {
         return Err(Failure::in_use(name));
@@ -154,7 +154,7 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<(), Failure> {
     step("reclaim: locked");
     if !tx.is_named() {
         // Somebody reclaimed it between our open and our lock.
-        return Ok(());
+        return Ok(false);
     }
     let rx = open_old(&paths.b_to_a, Direction::BToA)?;
     step("reclaim: opened");
@@ -176,7 +176,8 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<(), Failure> {
     }
     step("reclaim: second file removed");
     // The file that guards the name goes last.
-    tx.unlink().map_err(Failure::at("remove", &paths.a_to_b))
+    tx.unlink().map_err(Failure::at("remove", &paths.a_to_b))?;
+    Ok(true)
 }
 
 /// What stands there, if anything does.
@@ -203,11 +204,12 @@ fn remove_both(name: &str, paths: &Paths) -> Result<(), RemoveError> {
     if !paths.both().into_iter().any(present) {
         return Err(RemoveError::NotFound { name: name.to_owned() });
     }
-    reclaim(name, paths, false)?;
-    // A second file without a first: its creator died between the two.
+    while !reclaim(name, paths, false)? {}
     if present(&paths.a_to_b) {
+        // A new side A has made it anew.
         return Ok(());
     }
+    // A second file without a first: its creator died between the two.
     if let Some(old) = open_old(&paths.b_to_a, Direction::BToA)? {
         // A side A that came meanwhile removes or replaces this file under the same claim.
         let claimed = old.try_claim().map_err(Failure::at("lock", &paths.b_to_a))?;
@@ -336,9 +338,14 @@ fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<SideGuard
     for segment in pair.both() {
         let control = &segment.words().control;
         let mode = &control.poll[side.index()];
-        // What the peer asked of us before we came holds, unless we were told otherwise.
-        let kept = Some(mode.load(Ordering::Relaxed)).filter(|&word| PollMode::is_set(word));
-        mode.store(asked.or(kept).unwrap_or(PollMode::Park.encode()), Ordering::Relaxed);
+        match asked {
+            Some(mode_asked) => mode.store(mode_asked, Ordering::Relaxed),
+            // What the peer asked of us before we came holds.
+            None => {
+                let (unset, park) = (PollMode::UNSET, PollMode::Park.encode());
+                let _ = mode.compare_exchange(unset, park, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
         control.capabilities[side.index()].store(capabilities, Ordering::Relaxed);
         control.pid[side.index()].store(std::process::id(), Ordering::Relaxed);
     }

@@ -36,11 +36,21 @@ impl Stats {
     /// [`OpenError::Segment`] if what stands there is not a whole segment of this user, [`OpenError::Io`] if the system
     /// refuses.
     pub fn of(name: &str) -> Result<Self, OpenError> {
+        Self::of_with(name, &Config::new())
+    }
+
+    /// The same in the directory of a configuration, and of a channel that another user shares by its permissions; see
+    /// [`Config::directory`] and [`Config::permissions`].
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn of_with(name: &str, config: &Config) -> Result<Self, OpenError> {
         check_name(name)?;
-        let directory = Config::new().directory_chosen();
+        let (directory, group) = (config.directory_chosen(), Some(config.permissions_checked()?));
         let ring = |direction| {
             let path = directory.join(file_name(name, direction));
-            let segment = SegmentFile::open(&path, direction, Access::Inspect, None)
+            let segment = SegmentFile::open(&path, direction, Access::Inspect, group)
                 .and_then(|file| file.map(Access::Inspect, MemoryOptions::default()));
             match segment {
                 Ok(segment) => Ok(RingStats::of(&segment)),

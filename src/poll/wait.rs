@@ -105,8 +105,9 @@ pub(crate) fn wait(
         let found = match site.mode() {
             PollMode::Spin if vain => {
                 // A yield helps a peer of the same priority; below that only a sleep does.
-                if waited < GIVES_WAY {
+                if waited < GIVES_WAY && !stats.yields_harm(now) {
                     thread::yield_now();
+                    stats.yielded(now, Instant::now());
                 } else {
                     thread::sleep(NAP.min(left));
                 }
@@ -119,9 +120,10 @@ pub(crate) fn wait(
                 }
                 spin(&mut ready)
             }
-            PollMode::Park if vain && yields < stats.yields() => {
+            PollMode::Park if vain && yields < stats.yields(now) => {
                 yields += 1;
                 thread::yield_now();
+                stats.yielded(now, Instant::now());
                 ready()
             }
             PollMode::Park if !vain && waited < stats.spin() => spin(&mut ready),

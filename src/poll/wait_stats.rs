@@ -22,6 +22,9 @@ const LONG_WAIT: u32 = 4;
 /// Waits with a peer on the same processor in which a side sleeps at once, and after how many it does so again.
 const MEETINGS: u32 = 32;
 const MEETINGS_FORGOTTEN: u32 = 1 << 15;
+/// A yield that lasts so long went to a thread that kept the processor, and for how long none is tried then.
+const LONG_YIELD: Duration = Duration::from_micros(300);
+const NO_YIELDS: Duration = Duration::from_millis(500);
 /// Yields before a sleep, at most.
 const YIELDS: u32 = 32;
 /// How often a long wait halves the time that is spun.
@@ -39,12 +42,22 @@ pub(crate) struct WaitStats {
     vain: bool,
     /// Waits in a row at which the peer had last run on this processor.
     shared: u32,
+    /// Until when not to yield.
+    no_yields_until: Option<Instant>,
     crowd: Crowd,
 }
 
 impl Default for WaitStats {
     fn default() -> Self {
-        Self { since: None, wake: WAKE_GUESS, halvings: 0, vain: false, shared: 0, crowd: Crowd::default() }
+        Self {
+            since: None,
+            wake: WAKE_GUESS,
+            halvings: 0,
+            vain: false,
+            shared: 0,
+            no_yields_until: None,
+            crowd: Crowd::default(),
+        }
     }
 }
 
@@ -91,11 +104,27 @@ impl WaitStats {
     /// How often to yield the processor before sleeping, where spinning is in vain: the peer goes on at once then, or
     /// when its turn comes. Two that have only just met on a processor sleep instead, because the system moves a thread
     /// that it wakes to a processor that is idle, and leaves alone one that yields.
-    pub(super) fn yields(&self) -> u32 {
+    pub(super) fn yields(&self, now: Instant) -> u32 {
+        if self.yields_harm(now) {
+            return 0;
+        }
         if self.shared % MEETINGS_FORGOTTEN < MEETINGS && self.shared > 0 {
             0
         } else {
             YIELDS >> self.halvings
+        }
+    }
+
+    /// Whether a yield has lately given the processor to a thread that kept it. Then only a sleep helps: the system lets
+    /// a thread that wakes go before one that does not stop.
+    pub(super) fn yields_harm(&self, now: Instant) -> bool {
+        self.no_yields_until.is_some_and(|until| now < until)
+    }
+
+    /// After a yield.
+    pub(super) fn yielded(&mut self, began: Instant, now: Instant) {
+        if now.saturating_duration_since(began) >= LONG_YIELD {
+            self.no_yields_until = Some(now + NO_YIELDS);
         }
     }
 
@@ -131,8 +160,8 @@ const LONGEST_HOLD: Duration = Duration::from_millis(3200);
 /// Whether more threads want to run than there are processors. Then a side that spins keeps a processor from others,
 /// its peer among them perhaps, and the pairs that happen to run at once starve those that do not.
 ///
-/// A thread that never gave its processor away from one wait to the next, was preempted, and ran for less than half
-/// of the time was held up by others. What the system knows of that is asked for in waits alone.
+/// A thread that never gave its processor away from one wait to the next, was preempted, and ran for less than four
+/// fifths of the time was held up by others. What the system knows of that is asked for in waits alone.
 #[derive(Debug, Default)]
 struct Crowd {
     /// When the last wait ended, and how the thread had been scheduled by then.
@@ -166,7 +195,7 @@ impl Crowd {
 
     fn judge(&mut self, now: Instant, passed: Duration, then: Scheduling, since: Scheduling) {
         let busy = since.waited == then.waited;
-        let held_up = since.preempted > then.preempted && since.ran.saturating_sub(then.ran) * 2 < passed;
+        let held_up = since.preempted > then.preempted && since.ran.saturating_sub(then.ran) * 5 < passed * 4;
         if !(busy && held_up) {
             return;
         }
@@ -234,8 +263,8 @@ mod tests {
             crowd.judge(Instant::now(), PASSED, then, since);
             crowd.until.is_some()
         };
-        assert!(crowded(scheduling(5, 7, 1), scheduling(14, 7, 2)), "ran 9 of 20 ms");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(16, 7, 2)), "ran 11 of 20 ms");
+        assert!(crowded(scheduling(5, 7, 1), scheduling(20, 7, 2)), "ran 15 of 20 ms");
+        assert!(!crowded(scheduling(5, 7, 1), scheduling(22, 7, 2)), "ran 17 of 20 ms");
         assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 8, 2)), "slept");
         assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 7, 1)), "was not preempted");
     }

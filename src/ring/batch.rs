@@ -1,6 +1,6 @@
 //! Messages that become visible together.
 
-use super::producer::Producer;
+use super::producer::{COUNTED, Producer};
 use super::slot::WriteSlot;
 use crate::error::SendError;
 
@@ -76,5 +76,9 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.producer.publish();
+        // Others add up what was published since it was counted, but not for ever.
+        if self.producer.tail() - self.before > COUNTED {
+            self.producer.count();
+        }
     }
 }

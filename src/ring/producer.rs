@@ -20,7 +20,7 @@ use crate::system::Host;
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
 /// Slots after which what was sent in them is counted: often enough that nobody notices.
-const COUNTED: u64 = 256;
+pub(super) const COUNTED: u64 = 256;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -246,7 +246,7 @@ impl Producer {
     }
 
     /// Adds up what was published, and says how far to go before the next time.
-    fn count(&mut self) {
+    pub(super) fn count(&mut self) {
         let published = self.published();
         let view = &self.endpoint.view;
         self.counted.advance(published, view.lengths(), view.geometry(), u64::MAX);

@@ -17,7 +17,8 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, linkat};
 use rustix::thread::{MembarrierCommand, MembarrierQuery, futex, membarrier, membarrier_query};
 use rustix::time::ClockId;
 
-use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, unix};
+use super::unix::unix_files;
+use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory};
 use crate::error::{ConfigError, FileError, SegmentError};
 use crate::protocol::Kernel;
 
@@ -64,28 +65,10 @@ impl System for Host {
 
     const CLAIM_IS_APART: bool = true;
 
+    unix_files!();
+
     fn directory() -> PathBuf {
         PathBuf::from("/dev/shm")
-    }
-
-    fn open(path: &Path, write: bool) -> Result<File, FileError> {
-        unix::open(path, write)
-    }
-
-    fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError> {
-        unix::check_owner(metadata, group_mode)
-    }
-
-    fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize> {
-        unix::read_prefix(file, file_bytes, prefix)
-    }
-
-    fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()> {
-        unix::write_prefix(file, bytes)
-    }
-
-    fn file_size_limit() -> Option<u64> {
-        unix::file_size_limit()
     }
 
     fn allocate(file: &File, bytes: u64) -> io::Result<()> {
@@ -94,18 +77,6 @@ impl System for Host {
 
     fn keep_space(file: &File, bytes: u64) -> io::Result<()> {
         Self::allocate(file, bytes)
-    }
-
-    fn available_bytes(file: &File) -> u64 {
-        unix::available_bytes(file)
-    }
-
-    fn same_file(file: &File, path: &Path) -> bool {
-        unix::same_file(file, path)
-    }
-
-    fn remove(path: &Path) -> io::Result<()> {
-        unix::remove(path)
     }
 
     /// Nothing half made has a name.

@@ -4,19 +4,18 @@ use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use memmap2::MmapRaw;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::portable::{self, Aside};
+use super::portable::{Aside, portable_system};
+use super::unix::unix_files;
 use super::{
-    Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, only_plain_memory, unix,
+    Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, only_plain_memory,
 };
 use crate::error::{FileError, SegmentError};
-use crate::protocol::Kernel;
 
 impl Staged for Aside {
     fn new(path: &Path, mode: u32) -> io::Result<Self> {
@@ -57,54 +56,8 @@ impl System for Host {
     /// There is one lock a file, so a remover looks like the writer for an instant.
     const CLAIM_IS_APART: bool = false;
 
-    fn directory() -> PathBuf {
-        std::env::temp_dir()
-    }
-
-    fn open(path: &Path, write: bool) -> Result<File, FileError> {
-        unix::open(path, write)
-    }
-
-    fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError> {
-        unix::check_owner(metadata, group_mode)
-    }
-
-    fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize> {
-        unix::read_prefix(file, file_bytes, prefix)
-    }
-
-    fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()> {
-        unix::write_prefix(file, bytes)
-    }
-
-    fn file_size_limit() -> Option<u64> {
-        unix::file_size_limit()
-    }
-
-    fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-        portable::allocate(file, bytes)
-    }
-
-    /// There is no way to claim space without writing, and what is there is not ours to write.
-    fn keep_space(_file: &File, _bytes: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn available_bytes(file: &File) -> u64 {
-        unix::available_bytes(file)
-    }
-
-    fn same_file(file: &File, path: &Path) -> bool {
-        unix::same_file(file, path)
-    }
-
-    fn remove(path: &Path) -> io::Result<()> {
-        unix::remove(path)
-    }
-
-    fn sweep(path: &Path) {
-        portable::sweep(path);
-    }
+    unix_files!();
+    portable_system!();
 
     /// A file that is removed is gone.
     fn sweep_removed(_path: &Path) {}
@@ -136,49 +89,5 @@ impl System for Host {
             Self::unlock(file);
         }
         Ok(!free)
-    }
-
-    fn advise(header: &MmapRaw, body: &MmapRaw, options: MemoryOptions) -> Result<(), FileError> {
-        only_plain_memory(options)?;
-        Ok(lock_memory([header, body], options)?)
-    }
-
-    fn has_barrier() -> bool {
-        false
-    }
-
-    fn coarse_now() -> Duration {
-        portable::coarse_now()
-    }
-
-    fn can_watch() -> bool {
-        false
-    }
-
-    fn scheduling() -> Scheduling {
-        Scheduling::default()
-    }
-
-    fn watch_life(_file: &File, _status: StatusAt) -> Option<LifeMark> {
-        None
-    }
-}
-
-impl Kernel for Host {
-    fn barrier() {}
-
-    fn sleep_while(word: &AtomicU32, value: u32, _other: Option<(&AtomicU32, u32)>, time: Duration) {
-        portable::sleep_while(word, value, time);
-    }
-
-    fn wake(_word: &AtomicU32) {}
-
-    /// Nobody is woken, so nobody asks when.
-    fn now() -> u64 {
-        0
-    }
-
-    fn processor() -> Option<u32> {
-        None
     }
 }

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::random;
+use super::{Host, random};
+use crate::protocol::Kernel;
 
 /// Extension of a file that is not whole yet.
 pub(super) const NEW: &str = "new";
@@ -83,9 +84,76 @@ pub(super) fn coarse_now() -> Duration {
 }
 
 /// Naps until the word changes, at most for `time`. Nobody needs to wake it.
-pub(super) fn sleep_while(word: &AtomicU32, value: u32, time: Duration) {
+fn sleep_while(word: &AtomicU32, value: u32, time: Duration) {
     let began = Instant::now();
     while word.load(Ordering::Acquire) == value && began.elapsed() < time {
         std::thread::sleep(NAP.min(time));
+    }
+}
+
+/// What macOS and Windows share of [`System`](super::System).
+macro_rules! portable_system {
+    () => {
+        fn directory() -> PathBuf {
+            std::env::temp_dir()
+        }
+
+        fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+            $crate::system::portable::allocate(file, bytes)
+        }
+
+        /// There is no way to claim space without writing, and what is there is not ours to write.
+        fn keep_space(_file: &File, _bytes: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sweep(path: &Path) {
+            $crate::system::portable::sweep(path);
+        }
+
+        fn advise(header: &MmapRaw, body: &MmapRaw, options: MemoryOptions) -> Result<(), FileError> {
+            only_plain_memory(options)?;
+            Ok(lock_memory([header, body], options)?)
+        }
+
+        fn has_barrier() -> bool {
+            false
+        }
+
+        fn coarse_now() -> Duration {
+            $crate::system::portable::coarse_now()
+        }
+
+        fn can_watch() -> bool {
+            false
+        }
+
+        fn scheduling() -> Scheduling {
+            Scheduling::default()
+        }
+
+        fn watch_life(_file: &File, _status: StatusAt) -> Option<LifeMark> {
+            None
+        }
+    };
+}
+pub(super) use portable_system;
+
+impl Kernel for Host {
+    fn barrier() {}
+
+    fn sleep_while(word: &AtomicU32, value: u32, _other: Option<(&AtomicU32, u32)>, time: Duration) {
+        sleep_while(word, value, time);
+    }
+
+    fn wake(_word: &AtomicU32) {}
+
+    /// Nobody is woken, so nobody asks when.
+    fn now() -> u64 {
+        0
+    }
+
+    fn processor() -> Option<u32> {
+        None
     }
 }

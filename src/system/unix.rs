@@ -96,3 +96,41 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// What Linux and macOS share of [`System`](super::System).
+macro_rules! unix_files {
+    () => {
+        fn open(path: &Path, write: bool) -> Result<File, FileError> {
+            $crate::system::unix::open(path, write)
+        }
+
+        fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Result<(), SegmentError> {
+            $crate::system::unix::check_owner(metadata, group_mode)
+        }
+
+        fn read_prefix(file: &File, file_bytes: u64, prefix: &mut [u8]) -> io::Result<usize> {
+            $crate::system::unix::read_prefix(file, file_bytes, prefix)
+        }
+
+        fn write_prefix(file: &File, bytes: &[u8]) -> io::Result<()> {
+            $crate::system::unix::write_prefix(file, bytes)
+        }
+
+        fn file_size_limit() -> Option<u64> {
+            $crate::system::unix::file_size_limit()
+        }
+
+        fn available_bytes(file: &File) -> u64 {
+            $crate::system::unix::available_bytes(file)
+        }
+
+        fn same_file(file: &File, path: &Path) -> bool {
+            $crate::system::unix::same_file(file, path)
+        }
+
+        fn remove(path: &Path) -> io::Result<()> {
+            $crate::system::unix::remove(path)
+        }
+    };
+}
+pub(super) use unix_files;

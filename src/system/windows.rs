@@ -12,7 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
 
 use memmap2::MmapRaw;
 use windows_sys::Win32::Foundation::{
@@ -26,12 +25,11 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
-use super::portable::{self, Aside, OLD, aside, sweep_all};
+use super::portable::{Aside, OLD, aside, portable_system, sweep_all};
 use super::{
     Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, only_plain_memory,
 };
 use crate::error::{FileError, SegmentError};
-use crate::protocol::Kernel;
 
 impl Staged for Aside {
     fn new(path: &Path, _mode: u32) -> io::Result<Self> {
@@ -114,9 +112,7 @@ impl System for Host {
 
     const CLAIM_IS_APART: bool = true;
 
-    fn directory() -> PathBuf {
-        std::env::temp_dir()
-    }
+    portable_system!();
 
     fn open(path: &Path, write: bool) -> Result<File, FileError> {
         let mut options = OpenOptions::new();
@@ -163,15 +159,6 @@ impl System for Host {
         None
     }
 
-    fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-        portable::allocate(file, bytes)
-    }
-
-    /// There is no way to claim space without writing, and what is there is not ours to write.
-    fn keep_space(_file: &File, _bytes: u64) -> io::Result<()> {
-        Ok(())
-    }
-
     fn available_bytes(_file: &File) -> u64 {
         0
     }
@@ -193,10 +180,6 @@ impl System for Host {
                 Ok(())
             }
         }
-    }
-
-    fn sweep(path: &Path) {
-        portable::sweep(path);
     }
 
     /// Removes what could not be deleted while it was mapped. What still is, is left to the one who maps it.
@@ -231,49 +214,5 @@ impl System for Host {
             release(file, WRITER);
         }
         Ok(!free)
-    }
-
-    fn advise(header: &MmapRaw, body: &MmapRaw, options: MemoryOptions) -> Result<(), FileError> {
-        only_plain_memory(options)?;
-        Ok(lock_memory([header, body], options)?)
-    }
-
-    fn has_barrier() -> bool {
-        false
-    }
-
-    fn coarse_now() -> Duration {
-        portable::coarse_now()
-    }
-
-    fn can_watch() -> bool {
-        false
-    }
-
-    fn scheduling() -> Scheduling {
-        Scheduling::default()
-    }
-
-    fn watch_life(_file: &File, _status: StatusAt) -> Option<LifeMark> {
-        None
-    }
-}
-
-impl Kernel for Host {
-    fn barrier() {}
-
-    fn sleep_while(word: &AtomicU32, value: u32, _other: Option<(&AtomicU32, u32)>, time: Duration) {
-        portable::sleep_while(word, value, time);
-    }
-
-    fn wake(_word: &AtomicU32) {}
-
-    /// Nobody is woken, so nobody asks when.
-    fn now() -> u64 {
-        0
-    }
-
-    fn processor() -> Option<u32> {
-        None
     }
 }

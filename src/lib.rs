@@ -46,7 +46,7 @@
 //!
 //! - A committed message is delivered once, in order and whole, whichever side dies at whichever moment. An uncommitted
 //!   one is never seen.
-//! - The death of a peer is known at once on Linux, where the kernel marks a word at the peer's exit; elsewhere within
+//! - The death of a peer is known within about 10 ms on Linux, where the kernel marks a word at the peer's exit; elsewhere within
 //!   100 ms of the release of the peer's lock by the kernel. That holds for a side that waits, parked or not, and for one
 //!   that keeps trying.
 //! - Sending and receiving allocates nothing, takes no lock and makes no system call, unless a side is parked. A side that

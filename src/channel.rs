@@ -117,6 +117,9 @@ delegate!([T: Pod, R: Pod] Channel [T, R], sender: Sender {
     try_send(value: &T) -> Result<(), SendError>;
     send(value: &T) -> Result<(), SendError>;
     send_timeout(value: &T, wait: Duration) -> Result<(), SendError>;
+} async {
+    reserve_async() -> Result<PodMut<'_, T>, SendError>;
+    send_async(value: &T) -> Result<(), SendError>;
 });
 
 delegate!([T: Pod, R: Pod] Channel [T, R], receiver: Receiver {
@@ -134,4 +137,9 @@ delegate!([T: Pod, R: Pod] Channel [T, R], receiver: Receiver {
     recv_into_timeout(out: &mut R, wait: Duration) -> Result<(), RecvError>;
     drain(max: usize, each: impl FnMut(&R)) -> Result<usize, RecvError>;
     drain_while(max: usize, each: impl FnMut(&R) -> ControlFlow<()>) -> Result<usize, RecvError>;
+} async {
+    recv_async() -> Result<PodRef<'_, R>, RecvError>;
+    recv_latest_async() -> Result<PodRef<'_, R>, RecvError>;
+    recv_copied_async() -> Result<R, RecvError>;
+    recv_into_async(out: &mut R) -> Result<(), RecvError>;
 });

@@ -382,6 +382,12 @@ pub enum SendError {
         /// Bytes allowed.
         capacity: usize,
     },
+    /// The system gave no descriptor, or no thread, to wait in an event loop with.
+    #[error("the system gave nothing to wait in an event loop with: {}", io::Error::from_raw_os_error(*code))]
+    NoDescriptor {
+        /// The system's code.
+        code: i32,
+    },
     /// The peer put something impossible into shared memory; this half stays unusable.
     #[error("the channel is corrupt and no longer usable: {0}")]
     Corrupt(Corruption),
@@ -413,6 +419,12 @@ pub enum RecvError {
         asked: usize,
         /// Slots of the ring.
         slots: usize,
+    },
+    /// The system gave no descriptor, or no thread, to wait in an event loop with.
+    #[error("the system gave nothing to wait in an event loop with: {}", io::Error::from_raw_os_error(*code))]
+    NoDescriptor {
+        /// The system's code.
+        code: i32,
     },
     /// The system gave no thread to receive in. Only a [`Listener`](crate::Listener) returns it.
     #[error("the system gave no thread to receive in; end other threads or raise the limit (`ulimit -u`)")]

@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+#[cfg(feature = "async")]
+use std::ptr::NonNull;
 
 use ::capnp::traits::Owned;
 
@@ -108,6 +110,19 @@ impl<'a, M: Owned> CapnpBuilder<'a, M> {
         self.arena.seal();
         self.slot.commit(bytes);
         Ok(())
+    }
+
+    /// Publishes the message if it is within its reservation; otherwise gives its frame.
+    #[cfg(feature = "async")]
+    pub(super) fn commit_or_spill(self) -> Result<Option<Vec<u64>>, SendError> {
+        if !self.arena.has_spilled() {
+            return self.commit().map(|()| None);
+        }
+        let mut frame = vec![0; self.arena.frame_bytes() / WORD];
+        let start = NonNull::from(frame.as_mut_slice()).cast();
+        // SAFETY: the frame is `frame_bytes` bytes of this function's own. The slot is this side's until it returns.
+        unsafe { self.arena.copy_to(start) };
+        Ok(Some(frame))
     }
 
     #[cold]

@@ -165,6 +165,12 @@ delegate!([M: Owned, R: Owned] CapnpChannel [M, R], sender: CapnpSender {
     try_send_frame(frame: &[u8]) -> Result<(), SendError>;
     send_frame(frame: &[u8]) -> Result<(), SendError>;
     send_frame_timeout(frame: &[u8], wait: Duration) -> Result<(), SendError>;
+} async {
+    reserve_async() -> Result<CapnpBuilder<'_, M>, SendError>;
+    reserve_with_capacity_async(bytes: usize) -> Result<CapnpBuilder<'_, M>, SendError>;
+    send_async(build: impl for<'b> FnOnce(M::Builder<'b>) -> ::capnp::Result<()>) -> Result<(), SendError>;
+    send_reader_async(reader: M::Reader<'_>) -> Result<(), SendError>;
+    send_frame_async(frame: &[u8]) -> Result<(), SendError>;
 });
 
 delegate!([M: Owned, R: Owned] CapnpChannel [M, R], receiver: CapnpReceiver {
@@ -182,4 +188,8 @@ delegate!([M: Owned, R: Owned] CapnpChannel [M, R], receiver: CapnpReceiver {
         max: usize,
         each: impl for<'m> FnMut(CapnpMessage<'m, R>) -> ControlFlow<()>
     ) -> Result<usize, RecvError>;
+} async {
+    recv_async() -> Result<CapnpReader<'_, R>, RecvError>;
+    recv_latest_async() -> Result<CapnpReader<'_, R>, RecvError>;
+    recv_copied_async() -> Result<CapnpMessage<'_, R>, RecvError>;
 });

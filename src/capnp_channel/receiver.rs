@@ -47,7 +47,7 @@ impl<R: Owned> ReceiveHalf for CapnpReceiver<R> {
     }
 }
 
-half_methods!([R: Owned] CapnpReceiver [R], consumer);
+half_methods!([R: Owned] CapnpReceiver [R], consumer: RecvError);
 
 impl<R: Owned> CapnpReceiver<R> {
     /// How far readers go into each message received from now on, before capnp returns an error.
@@ -62,17 +62,18 @@ impl<R: Owned> CapnpReceiver<R> {
         /// Borrows the oldest message. The borrow ends, and the slot is free again, when the guard drops.
         #[errors("")]
         #[inline(always)]
-        try_recv, recv, recv_timeout() -> CapnpReader<'_, R>, RecvError = |half, limit| {
+        try_recv, recv, recv_timeout, recv_async() -> CapnpReader<'_, R>, RecvError = |half, limit| {
             let slot = half.consumer.recv_within(limit)?;
             Ok(CapnpReader::new(slot, &mut half.table, half.limits))
-        };
+        }, ready half.consumer.message_ready();
 
         /// Borrows the newest message. Older ones are released unseen.
         #[errors("")]
-        try_recv_latest, recv_latest, recv_latest_timeout() -> CapnpReader<'_, R>, RecvError = |half, limit| {
-            let slot = half.consumer.recv_latest_within(limit)?;
-            Ok(CapnpReader::new(slot, &mut half.table, half.limits))
-        };
+        try_recv_latest, recv_latest, recv_latest_timeout, recv_latest_async() -> CapnpReader<'_, R>, RecvError
+            = |half, limit| {
+                let slot = half.consumer.recv_latest_within(limit)?;
+                Ok(CapnpReader::new(slot, &mut half.table, half.limits))
+            }, ready half.consumer.message_ready();
 
         /// Copies the oldest message into a buffer of this half and releases it.
         ///
@@ -80,8 +81,8 @@ impl<R: Owned> CapnpReceiver<R> {
         /// nothing that the peer writes afterwards matters. The copy is checked as any message is. It allocates only
         /// while the buffer is smaller than the message.
         #[errors("")]
-        try_recv_copied, recv_copied, recv_copied_timeout() -> CapnpMessage<'_, R>, RecvError
-            = |half, limit| half.copied(limit);
+        try_recv_copied, recv_copied, recv_copied_timeout, recv_copied_async() -> CapnpMessage<'_, R>, RecvError
+            = |half, limit| half.copied(limit), ready half.consumer.message_ready();
     }
 
     /// Hands up to `max` messages to `each`, in their slots: those that are there when the call begins, and perhaps some

@@ -33,22 +33,23 @@ impl<M: Owned> SendHalf for CapnpSender<M> {
     }
 }
 
-half_methods!([M: Owned] CapnpSender [M], producer);
+half_methods!([M: Owned] CapnpSender [M], producer: SendError);
 
 impl<M: Owned> CapnpSender<M> {
     waiting_forms! {
         /// Reserves the next slot.
         #[errors("")]
         #[inline(always)]
-        try_reserve, reserve, reserve_timeout() -> CapnpBuilder<'_, M>, SendError
-            = |half, limit| CapnpBuilder::reserve(&mut half.producer, 0, limit);
+        try_reserve, reserve, reserve_timeout, reserve_async() -> CapnpBuilder<'_, M>, SendError
+            = |half, limit| CapnpBuilder::reserve(&mut half.producer, 0, limit), ready half.producer.room_ready(0);
 
         /// Reserves room for a frame of `bytes` bytes, a span of slots if one is too small. A frame is 8 bytes and the
         /// message's own words.
         #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
-        try_reserve_with_capacity, reserve_with_capacity, reserve_with_capacity_timeout(bytes: usize)
-            -> CapnpBuilder<'_, M>, SendError
-            = |half, limit| CapnpBuilder::reserve(&mut half.producer, bytes, limit);
+        try_reserve_with_capacity, reserve_with_capacity, reserve_with_capacity_timeout, reserve_with_capacity_async
+            (bytes: usize) -> CapnpBuilder<'_, M>, SendError
+            = |half, limit| CapnpBuilder::reserve(&mut half.producer, bytes, limit),
+            ready half.producer.room_ready(bytes);
 
         /// Builds a message in the next slot and publishes it. If `build` fails or panics, nothing is published. A
         /// message that outgrows the slot is copied once, into a span, for which this waits as for the slot.
@@ -78,8 +79,58 @@ impl<M: Owned> CapnpSender<M> {
         /// root's type is not.
         #[errors("[`SendError::Capnp`] if the bytes are not exactly one frame, [`SendError::TooLarge`] if they exceed \
             [`max_message_size`](Self::max_message_size).")]
-        try_send_frame, send_frame, send_frame_timeout(frame: &[u8]) -> (), SendError
-            = |half, limit| half.send_frame_within(frame, limit);
+        try_send_frame, send_frame, send_frame_timeout, send_frame_async(frame: &[u8]) -> (), SendError
+            = |half, limit| half.send_frame_within(frame, limit), ready half.producer.room_ready(frame.len());
+    }
+
+    /// Builds a message in the next slot and publishes it. If `build` fails or panics, nothing is published. A message
+    /// that outgrows the slot is copied, into a span, for which this waits as for the slot. A future, for any executor.
+    /// Dropping it before it is ready sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`SendError::NoDescriptor`] if the system gives nothing to wait on.
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn send_async(
+        &mut self,
+        build: impl for<'b> FnOnce(M::Builder<'b>) -> ::capnp::Result<()>,
+    ) -> Result<(), SendError> {
+        let frame = {
+            let mut message = self.reserve_async().await?;
+            build(message.init_root())?;
+            message.commit_or_spill()?
+        };
+        self.send_spilled(frame).await
+    }
+
+    /// Sends a deep copy of a message that exists. A future, for any executor. Dropping it before it is ready sends
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_reader`](Self::send_reader), and [`SendError::NoDescriptor`] if the system gives nothing to wait on.
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn send_reader_async(&mut self, reader: M::Reader<'_>) -> Result<(), SendError> {
+        let frame = {
+            let mut message = self.reserve_async().await?;
+            message.set_root(reader)?;
+            message.commit_or_spill()?
+        };
+        self.send_spilled(frame).await
+    }
+
+    /// Sends a message that outgrew its slot, if it did.
+    #[cfg(feature = "async")]
+    async fn send_spilled(&mut self, frame: Option<Vec<u64>>) -> Result<(), SendError> {
+        let Some(frame) = frame else { return Ok(()) };
+        let frame: &[u8] = bytemuck::cast_slice(&frame);
+        self.producer.room_ready(frame.len()).await?;
+        let mut span = self.producer.reserve_span_within(frame.len(), WaitLimit::None)?;
+        span[..frame.len()].copy_from_slice(frame);
+        span.commit(frame.len());
+        Ok(())
     }
 
     fn send_frame_within(&mut self, frame: &[u8], limit: WaitLimit) -> Result<(), SendError> {

@@ -76,22 +76,23 @@ impl<R: Pod> ReceiveHalf for Receiver<R> {
     }
 }
 
-half_methods!([T: Pod] Sender [T], producer);
-half_methods!([R: Pod] Receiver [R], consumer);
+half_methods!([T: Pod] Sender [T], producer: SendError);
+half_methods!([R: Pod] Receiver [R], consumer: RecvError);
 
 impl<T: Pod> Sender<T> {
     waiting_forms! {
         /// Reserves a value, all zeros, in the next slot.
         #[errors("")]
         #[inline(always)]
-        try_reserve, reserve, reserve_timeout() -> PodMut<'_, T>, SendError
-            = |half, limit| half.producer.reserve_within(limit).map(PodMut::new);
+        try_reserve, reserve, reserve_timeout, reserve_async() -> PodMut<'_, T>, SendError
+            = |half, limit| half.producer.reserve_within(limit).map(PodMut::new), ready half.producer.room_ready(0);
 
         /// Copies a value into the next slot and publishes it.
         #[errors("")]
         #[inline(always)]
-        try_send, send, send_timeout(value: &T) -> (), SendError
-            = |half, limit| half.producer.send_within(bytemuck::bytes_of(value), limit);
+        try_send, send, send_timeout, send_async(value: &T) -> (), SendError
+            = |half, limit| half.producer.send_within(bytemuck::bytes_of(value), limit),
+            ready half.producer.room_ready(0);
     }
 
     /// Begins to gather values that become visible together.
@@ -131,30 +132,31 @@ impl<R: Pod> Receiver<R> {
         /// Borrows the oldest value. The borrow ends, and the slot is free again, when the guard drops.
         #[errors("")]
         #[inline(always)]
-        try_recv, recv, recv_timeout() -> PodRef<'_, R>, RecvError
-            = |half, limit| half.consumer.recv_within(limit).map(PodRef::new);
+        try_recv, recv, recv_timeout, recv_async() -> PodRef<'_, R>, RecvError
+            = |half, limit| half.consumer.recv_within(limit).map(PodRef::new), ready half.consumer.message_ready();
 
         /// Borrows the newest value. Older ones are released unseen.
         #[errors("")]
-        try_recv_latest, recv_latest, recv_latest_timeout() -> PodRef<'_, R>, RecvError
-            = |half, limit| half.consumer.recv_latest_within(limit).map(PodRef::new);
+        try_recv_latest, recv_latest, recv_latest_timeout, recv_latest_async() -> PodRef<'_, R>, RecvError
+            = |half, limit| half.consumer.recv_latest_within(limit).map(PodRef::new),
+            ready half.consumer.message_ready();
 
         /// Takes the oldest value out of its slot, and returns it on the stack: for a large one see `recv_into`.
         ///
         /// This is a form for a peer that is not trusted: the length is read once, the bytes are copied by atomic
         /// loads, and nothing that the peer writes afterwards matters.
         #[errors("")]
-        try_recv_copied, recv_copied, recv_copied_timeout() -> R, RecvError = |half, limit| {
+        try_recv_copied, recv_copied, recv_copied_timeout, recv_copied_async() -> R, RecvError = |half, limit| {
             let mut value = R::zeroed();
             half.recv_into_within(&mut value, limit)?;
             Ok(value)
-        };
+        }, ready half.consumer.message_ready();
 
         /// Copies the oldest value into `out` and releases it. The copy never lies on the stack, so a value may be as
         /// large as a slot. For a peer that is not trusted, like `recv_copied`. On failure `out` is as it was.
         #[errors("")]
-        try_recv_into, recv_into, recv_into_timeout(out: &mut R) -> (), RecvError
-            = |half, limit| half.recv_into_within(out, limit);
+        try_recv_into, recv_into, recv_into_timeout, recv_into_async(out: &mut R) -> (), RecvError
+            = |half, limit| half.recv_into_within(out, limit), ready half.consumer.message_ready();
     }
 
     fn recv_into_within(&mut self, out: &mut R, limit: WaitLimit) -> Result<(), RecvError> {

@@ -146,8 +146,8 @@ impl<'a, R: Pod> PodWindow<'a, R> {
         /// Receives values until the window holds `count`, or more if it does already. Those that came before an error
         /// stay.
         #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
-        try_wait_for, wait_for, wait_for_timeout(count: usize) -> (), RecvError
-            = |half, limit| half.window.fill(count, limit);
+        try_wait_for, wait_for, wait_for_timeout, wait_for_async(count: usize) -> (), RecvError
+            = |half, limit| half.window.fill(count, limit), ready half.window.filled(count);
     }
 
     /// Values that are held.

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::protocol::{Fence, PollMode, Side};
+use crate::protocol::{Half, PollMode, Side};
 use crate::segment::SegmentPair;
-use crate::system::Host;
 
 /// Reads and changes how each side waits, while both are at work, from either side.
 ///
@@ -64,12 +63,10 @@ impl PollControl {
 
     fn set(&self, side: Side, mode: PollMode) {
         for segment in self.pair.both() {
-            let words = segment.words();
-            words.control.poll[side.index()].store(mode.encode(), Ordering::Relaxed);
-            // Whoever sleeps looks at its mode when it wakes; only `side` may, the other sleeps on.
-            words.producer_status.wake::<Host>(Fence::Full, None);
-            words.consumer_status.wake::<Host>(Fence::Full, None);
+            segment.words().control.poll[side.index()].store(mode.encode(), Ordering::Relaxed);
         }
+        // Whoever sleeps looks at its mode when it wakes.
+        Half::BOTH.into_iter().for_each(|half| self.pair.wake(side, half));
     }
 }
 

@@ -40,12 +40,12 @@ pub(crate) struct ParkSite<'a> {
 }
 
 impl ParkSite<'_> {
-    fn mode(&self) -> PollMode {
+    pub(super) fn mode(&self) -> PollMode {
         PollMode::decode(self.mode.load(Ordering::Relaxed))
     }
 
     /// Whether the peer last ran on the processor that this half runs on, so that it cannot act while this half spins.
-    fn shares_processor(&self) -> bool {
+    pub(super) fn shares_processor(&self) -> bool {
         let here = self.own.runs_here::<Host>();
         here != 0 && self.peer.processor.load(Ordering::Relaxed) == here
     }
@@ -71,7 +71,7 @@ impl ParkSite<'_> {
 
 /// Looks a number of times in a row.
 #[inline]
-fn spin(ready: &mut impl FnMut() -> bool) -> bool {
+pub(super) fn spin(ready: &mut impl FnMut() -> bool) -> bool {
     for _ in 0..LOOKS {
         if ready() {
             return true;

@@ -136,13 +136,13 @@ impl WaitStats {
     }
 
     /// After a sleep that the peer ended so long ago. The way to sleep costs about as much as the way back.
-    pub(super) fn woken(&mut self, ago: Duration) {
+    pub(crate) fn woken(&mut self, ago: Duration) {
         let cost = (ago * 2).clamp(WAKE_RANGE.0, WAKE_RANGE.1);
         self.wake = (self.wake * 7 + cost) / 8;
     }
 
     /// After a wait that ended well.
-    pub(super) fn waited(&mut self, began: Instant, now: Instant, slept: bool) {
+    pub(crate) fn waited(&mut self, began: Instant, now: Instant, slept: bool) {
         let long = now.saturating_duration_since(began);
         let in_vain = slept && long > self.wake * LONG_WAIT;
         self.halvings = if in_vain { (self.halvings + 1).min(MOST_HALVINGS) } else { 0 };

@@ -28,11 +28,11 @@ mod words;
 
 pub(crate) use geometry::{Geometry, HEADER_BYTES, MAX_SLOT_ALIGN};
 pub(crate) use header::{Direction, Fixed, Identity, WORDS_OFFSET};
-pub(crate) use name::{check_name, file_name};
-pub(crate) use park::{Fence, Kernel, Sleep};
+pub(crate) use name::{Half, check_name, event_name, file_name};
+pub(crate) use park::{Fence, Kernel, Rest, Sleep};
 pub use poll_mode::PollMode;
 pub(crate) use ring::{Extent, SKIP, extent, reach};
-pub(crate) use words::{CAN_BARRIER, End, EndpointStatus, Words, add};
+pub(crate) use words::{CAN_BARRIER, CAN_NOTIFY, End, EndpointStatus, EventState, Words, add};
 
 /// The two sides of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

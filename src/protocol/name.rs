@@ -1,5 +1,6 @@
 //! Names of channels and of their files.
 
+use super::Side;
 use super::header::Direction;
 use crate::error::ConfigError;
 
@@ -34,4 +35,41 @@ pub(crate) fn file_name(name: &str, direction: Direction) -> String {
         Direction::BToA => "b2a",
     };
     format!("{name}.fs.{suffix}")
+}
+
+/// Which half of a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    Producer,
+    Consumer,
+}
+
+impl Half {
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Producer => Self::Consumer,
+            Self::Consumer => Self::Producer,
+        }
+    }
+
+    pub(crate) const BOTH: [Self; 2] = [Self::Producer, Self::Consumer];
+
+    /// Its place in things that come in pairs.
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// The name of the event that wakes one half of one side of one generation, given the name of either of its files.
+pub(crate) fn event_name(file_name: &str, generation: u64, side: Side, half: Half) -> Option<String> {
+    let stem = file_name.strip_suffix("a2b").or_else(|| file_name.strip_suffix("b2a"))?;
+    let side = match side {
+        Side::A => "a",
+        Side::B => "b",
+    };
+    let half = match half {
+        Half::Producer => "room",
+        Half::Consumer => "message",
+    };
+    Some(format!("{stem}{generation:016x}.{side}.{half}"))
 }

@@ -15,6 +15,10 @@
 //! sleep in one step, so a wake between S3 and S4 is seen there. If A2 comes first, S3 sees A1. Either way the sleeper
 //! goes on.
 //!
+//! A sleeper whose program waits in an event loop sets `parked = 2` and, instead of S4, returns to that loop. The waker
+//! then makes a descriptor readable instead of waking a futex. It does so once for each time that it takes the word down,
+//! so at most one notification is under way for each time the sleeper arms.
+//!
 //! A1 to A3 is the hot path, S1 to S4 is not. Where Linux has `membarrier`, S2 makes *every* thread of the registered
 //! processes pass a barrier, and A2 binds only the compiler ([`Fence::Light`]); membarrier(2),
 //! `MEMBARRIER_CMD_GLOBAL_EXPEDITED`. An actor chooses the light fence only if its own process is registered and its
@@ -72,7 +76,16 @@ impl Fence {
 }
 
 const AWAKE: u32 = 0;
-const PARKED: u32 = 1;
+
+/// How an end sleeps: what it says in [`parked`](EndpointStatus::parked).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Rest {
+    /// On the word itself, a futex.
+    Futex = 1,
+    /// On a descriptor.
+    Descriptor = 2,
+}
 
 /// How an attempt to sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,51 +109,84 @@ impl EndpointStatus {
         ready: impl FnOnce() -> bool,
     ) -> Sleep {
         let life = actor.watched_life().filter(|_| watched).map(|life| (&actor.life, life));
-        // A swap, not a store: its place among a late waker's swaps is then fixed for loom too.
-        self.parked.swap(PARKED, Ordering::Relaxed); // S1
-        step("park: said");
-        fence(Ordering::SeqCst); // S2, for an actor that passes a full one
-        // Acquire pairs with the Release in `promise_fences`.
-        if actor.fenced.load(Ordering::Acquire) == 0 {
-            K::barrier(); // S2, for one that does not
+        self.announce(Rest::Futex);
+        if actor.needs_barrier() {
+            K::barrier();
         }
         let slept = !ready(); // S3
         if slept {
             step("park: about to sleep");
-            K::sleep_while(&self.parked, PARKED, life, time); // S4
+            K::sleep_while(&self.parked, Rest::Futex as u32, life, time); // S4
         }
-        let woken = self.parked.swap(AWAKE, Ordering::Relaxed) == AWAKE;
+        let woken = self.rise();
         match (slept, woken) {
             (false, _) => Sleep::None,
             (true, false) => Sleep::TimedOut,
-            (true, true) => {
-                let since = K::now().saturating_sub(self.woken_at.load(Ordering::Relaxed));
-                Sleep::Woken(Duration::from_nanos(since))
-            }
+            (true, true) => Sleep::Woken(self.woken_ago::<K>()),
         }
     }
 
-    /// After an act: wakes this end if it sleeps. Returns whether it did. `actor` is the end that acted, if one did.
+    /// Says that this end sleeps: S1, and S2 for an actor that passes full fences. For one that
+    /// [does not](Self::needs_barrier) a barrier must follow, then a last look.
+    pub(crate) fn announce(&self, rest: Rest) {
+        // A swap, not a store: its place among a late waker's swaps is then fixed for loom too.
+        self.parked.swap(rest as u32, Ordering::Relaxed);
+        step("park: said");
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether whoever sleeps until this end acts must pass [`Kernel::barrier`] after it has announced that.
+    pub(crate) fn needs_barrier(&self) -> bool {
+        // Acquire pairs with the Release in `promise_fences`.
+        self.fenced.load(Ordering::Acquire) == 0
+    }
+
+    /// Says that this end is awake. Returns whether the other end has woken it since it announced its sleep.
+    pub(crate) fn rise(&self) -> bool {
+        self.parked.swap(AWAKE, Ordering::Relaxed) == AWAKE
+    }
+
+    /// Whether the word says that this end sleeps so.
+    pub(crate) fn rests(&self, rest: Rest) -> bool {
+        self.parked.load(Ordering::Relaxed) == rest as u32
+    }
+
+    /// After an act: wakes this end if it sleeps, by `notify` if it sleeps on a descriptor. Returns whether it slept.
+    /// `actor` is the end that acted, if one did.
     #[inline]
-    pub(crate) fn wake<K: Kernel>(&self, fence: Fence, actor: Option<&EndpointStatus>) -> bool {
+    pub(crate) fn wake<K: Kernel>(
+        &self,
+        fence: Fence,
+        actor: Option<&EndpointStatus>,
+        notify: impl FnOnce(),
+    ) -> bool {
         fence.pass(); // A2
-        self.parked.load(Ordering::Relaxed) != AWAKE && self.wake_now::<K>(actor) // A3
+        self.parked.load(Ordering::Relaxed) != AWAKE && self.wake_now::<K>(actor, notify) // A3
     }
 
     #[cold]
     #[inline(never)]
-    fn wake_now<K: Kernel>(&self, actor: Option<&EndpointStatus>) -> bool {
+    fn wake_now<K: Kernel>(&self, actor: Option<&EndpointStatus>, notify: impl FnOnce()) -> bool {
         self.woken_at.store(K::now(), Ordering::Relaxed);
         if let Some(actor) = actor {
             actor.runs_here::<K>();
         }
         // The word may hold anything if the peer is corrupt; only one waker takes a real sleeper's word down.
-        let slept = self.parked.swap(AWAKE, Ordering::Relaxed) == PARKED;
+        let found = self.parked.swap(AWAKE, Ordering::Relaxed);
         step("wake: word taken down");
-        if slept {
+        if found == Rest::Futex as u32 {
             K::wake(&self.parked);
+        } else if found == Rest::Descriptor as u32 {
+            notify();
+        } else {
+            return false;
         }
-        slept
+        true
+    }
+
+    /// How long ago the other end last woke this one.
+    pub(crate) fn woken_ago<K: Kernel>(&self) -> Duration {
+        Duration::from_nanos(K::now().saturating_sub(self.woken_at.load(Ordering::Relaxed)))
     }
 
     /// Says on which processor this end runs, and returns it as the word has it.

@@ -11,14 +11,14 @@ use crate::sync::Ordering;
 pub(crate) const SKIP: u32 = u32::MAX;
 
 impl Words {
-    /// Publishes everything before `tail`, and wakes a consumer that sleeps.
+    /// Publishes everything before `tail`, and wakes a consumer that sleeps, by `notify` if it does so on a descriptor.
     #[inline]
-    pub(crate) fn publish<K: Kernel>(&self, tail: u64, fence: Fence) {
+    pub(crate) fn publish<K: Kernel>(&self, tail: u64, fence: Fence, notify: impl FnOnce()) {
         step("publish: before");
         // Pairs with the Acquire in `published`.
         self.producer.tail.store(tail, Ordering::Release);
         step("publish: after");
-        if self.consumer_status.wake::<K>(fence, Some(&self.producer_status)) {
+        if self.consumer_status.wake::<K>(fence, Some(&self.producer_status), notify) {
             add(&self.producer_counters.wakes, 1);
         }
     }
@@ -31,14 +31,14 @@ impl Words {
         at_most("tail - head", tail.wrapping_sub(next), slots)
     }
 
-    /// Releases every slot before `head`, and wakes a producer that sleeps.
+    /// Releases every slot before `head`, and wakes a producer that sleeps, by `notify` if it does so on a descriptor.
     #[inline]
-    pub(crate) fn release<K: Kernel>(&self, head: u64, fence: Fence) {
+    pub(crate) fn release<K: Kernel>(&self, head: u64, fence: Fence, notify: impl FnOnce()) {
         step("release: before");
         // Pairs with the Acquire in `taken`.
         self.consumer.head.store(head, Ordering::Release);
         step("release: after");
-        if self.producer_status.wake::<K>(fence, Some(&self.consumer_status)) {
+        if self.producer_status.wake::<K>(fence, Some(&self.consumer_status), notify) {
             add(&self.consumer_counters.wakes, 1);
         }
     }

@@ -3,6 +3,7 @@
 //! 128 bytes are two adjacent cache lines, because processors prefetch lines in pairs. No word is trusted: whoever
 //! reads one checks it, at each read.
 
+use super::name::Half;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How one end of a ring stopped: the word [`EndpointStatus::end`].
@@ -34,6 +35,8 @@ impl End {
 
 /// Capability: this side passes a process-wide barrier before each sleep, see [`park`](super::park).
 pub(crate) const CAN_BARRIER: u32 = 1;
+/// Capability: this side wakes an end that sleeps on a descriptor.
+pub(crate) const CAN_NOTIFY: u32 = 2;
 
 /// Read often, written almost never: both sides keep a shared copy in their cache.
 #[derive(Debug, Default)]
@@ -73,7 +76,7 @@ pub(crate) struct ConsumerLine {
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub(crate) struct EndpointStatus {
-    /// 1 while this end sleeps until the other acts, see [`park`](super::park).
+    /// Not 0 while this end sleeps until the other acts: a `Rest`, see [`park`](super::park).
     pub(crate) parked: AtomicU32,
     /// An [`End`].
     pub(crate) end: AtomicU32,
@@ -85,6 +88,20 @@ pub(crate) struct EndpointStatus {
     pub(crate) processor: AtomicU32,
     /// 1 while this end passes a full fence at each of its acts, see [`park`](super::park).
     pub(crate) fenced: AtomicU32,
+    /// An [`EventState`]: what became of the named event that wakes this end where it sleeps on a descriptor.
+    pub(crate) event: AtomicU32,
+}
+
+/// What became of an end's named event: the word [`EndpointStatus::event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum EventState {
+    /// Its name may exist.
+    Named = 1,
+    /// The other end has opened it.
+    Opened = 2,
+    /// The other end could not open it.
+    Unreachable = 3,
 }
 
 /// The kernel's mark in a robust futex whose owner died: `FUTEX_OWNER_DIED` of linux/futex.h.
@@ -123,6 +140,16 @@ impl EndpointStatus {
         self.fenced.store(yes.into(), Ordering::Release);
         // Whoever has not seen a promise taken back said that it sleeps before the next act looks.
         fence(Ordering::SeqCst);
+    }
+
+    /// Says what became of this end's named event.
+    pub(crate) fn set_event(&self, state: EventState) {
+        self.event.store(state as u32, Ordering::Relaxed);
+    }
+
+    /// Whether that became of this end's named event.
+    pub(crate) fn event_is(&self, state: EventState) -> bool {
+        self.event.load(Ordering::Relaxed) == state as u32
     }
 
     /// Promises nothing about this end's life. Only by this end, before it attaches.
@@ -181,6 +208,16 @@ pub(crate) struct Words {
     pub(crate) consumer_status: EndpointStatus,
     pub(crate) producer_counters: Counters,
     pub(crate) consumer_counters: Counters,
+}
+
+impl Words {
+    /// What one end says of itself.
+    pub(crate) fn status(&self, half: Half) -> &EndpointStatus {
+        match half {
+            Half::Producer => &self.producer_status,
+            Half::Consumer => &self.consumer_status,
+        }
+    }
 }
 
 /// Adds to a counter that only this end writes: a load and a store, no locked instruction.

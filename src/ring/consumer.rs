@@ -11,13 +11,13 @@ use super::interrupter::Interrupter;
 use super::look_interval::WAIT;
 use super::stats::RingStats;
 use super::stop::Stop;
-use super::view::{Half, Message};
+use super::view::Message;
 use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
 use super::waiting::{Waits, poison, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, RecvError};
 use crate::poll::PollControl;
-use crate::protocol::{End, Fence, PollMode, SKIP, Side, Words};
+use crate::protocol::{End, Half, PollMode, SKIP, Side, Words};
 use crate::segment::SideGuard;
 use crate::sync::spin_loop;
 use crate::system::Host;
@@ -37,7 +37,7 @@ pub struct Consumer {
     least: u32,
     most: u32,
     /// The first sequence that a window holds, while one looks for more.
-    held: Option<u64>,
+    pub(super) held: Option<u64>,
     /// A window's list of messages, kept for the next one.
     pub(super) spare: VecDeque<Message>,
 }
@@ -91,8 +91,9 @@ impl Consumer {
         /// This is the form for a peer that is not trusted: the length is read once, the bytes are copied once, and
         /// nothing that the peer writes afterwards matters.
         #[errors("")]
-        try_recv_copied, recv_copied, recv_copied_timeout(out: &mut Vec<u8>) -> usize, RecvError
-            = |half, limit| half.copied(limit, |half, message| half.endpoint.view.copy_out(message, out));
+        try_recv_copied, recv_copied, recv_copied_timeout, recv_copied_async(out: &mut Vec<u8>) -> usize, RecvError
+            = |half, limit| half.copied(limit, |half, message| half.endpoint.view.copy_out(message, out)),
+            ready half.message_ready();
     }
 
     /// Hands up to `max` messages to `each`: those that are there when the call begins, and perhaps some that come
@@ -270,6 +271,22 @@ impl Consumer {
         done
     }
 
+    /// The first sequence that is not known to be published.
+    #[cfg(feature = "async")]
+    #[inline]
+    pub(super) fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// Steps over what is skipped at the end of a lap, and gives it back.
+    #[cfg(feature = "async")]
+    pub(super) fn step_over_skip(&mut self) -> Result<(), RecvError> {
+        self.extent(SKIP)?;
+        step("recv: skip");
+        self.release_before(self.held.unwrap_or(self.next));
+        Ok(())
+    }
+
     /// The first sequence that is not received yet.
     pub(super) fn next_sequence(&self) -> u64 {
         self.next
@@ -351,7 +368,7 @@ impl Consumer {
     /// Finds new messages, those included that are on their way if the call `waits`. As little as can be: an answer to
     /// what was just sent is waited for here.
     #[inline(never)]
-    fn refill(&mut self, waits: bool) -> bool {
+    pub(super) fn refill(&mut self, waits: bool) -> bool {
         self.endpoint.interval.pause();
         if self.find() {
             return true;
@@ -421,16 +438,17 @@ impl Consumer {
 
     #[inline(always)]
     pub(super) fn release_before(&mut self, sequence: u64) {
-        self.endpoint.view.words().release::<Host>(sequence, self.endpoint.fence);
+        let Endpoint { view, fence, .. } = &self.endpoint;
+        view.words().release::<Host>(sequence, *fence, || view.pair().notify_peer(Half::Producer));
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let words = self.endpoint.view.words();
+        let pair = self.endpoint.view.pair();
         step("close: receiving end");
-        words.consumer_status.finish(End::Closed);
+        pair.rx.words().consumer_status.finish(End::Closed);
         step("close: receiving end said");
-        words.producer_status.wake::<Host>(Fence::Full, None);
+        pair.wake(pair.side.other(), Half::Producer);
     }
 }

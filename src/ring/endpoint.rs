@@ -1,16 +1,19 @@
 //! What the two halves have in common.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::interrupter::Interruption;
 use super::look_interval::LookInterval;
 use super::stop::Stop;
-use super::view::{Half, View};
+use super::view::View;
 use crate::error::Corruption;
-use crate::poll::WaitStats;
-use crate::protocol::{CAN_BARRIER, End, Fence};
+#[cfg(feature = "async")]
+use crate::poll::Registration;
+use crate::poll::{Readiness, WaitStats};
+use crate::protocol::{CAN_BARRIER, End, Fence, Half};
 use crate::segment::SideGuard;
 use crate::system::{Host, System};
 
@@ -32,6 +35,15 @@ pub(super) struct Endpoint {
     pub(super) interval: LookInterval,
     /// Set by an [`Interrupter`](super::Interrupter).
     pub(super) interruption: Arc<Interruption>,
+    /// What this half sleeps on in an event loop, once it was asked for.
+    pub(super) readiness: OnceLock<Arc<Readiness>>,
+    half: Half,
+    /// Where a task waits for that.
+    #[cfg(feature = "async")]
+    pub(super) registration: Option<Registration>,
+    /// Calls of tasks since others were let run.
+    #[cfg(feature = "async")]
+    pub(super) turns: u32,
 }
 
 impl Endpoint {
@@ -50,6 +62,12 @@ impl Endpoint {
             waits: WaitStats::default(),
             interval,
             interruption,
+            readiness: OnceLock::new(),
+            half,
+            #[cfg(feature = "async")]
+            registration: None,
+            #[cfg(feature = "async")]
+            turns: 0,
         };
         endpoint.choose_fence();
         endpoint
@@ -83,6 +101,22 @@ impl Endpoint {
         let able = self.view.words().control.capabilities[pair.side.other().index()].load(Ordering::Relaxed);
         if able & CAN_BARRIER != 0 && pair.peer_attached() && Host::has_barrier() {
             self.fence = Fence::Light;
+        }
+    }
+
+    /// What this half sleeps on in an event loop.
+    pub(super) fn readiness(&self) -> io::Result<&Arc<Readiness>> {
+        if let Some(readiness) = self.readiness.get() {
+            return Ok(readiness);
+        }
+        let readiness = Readiness::new(self.view.pair(), self.half)?;
+        Ok(self.readiness.get_or_init(|| readiness))
+    }
+
+    /// From now on this half does not sleep in an event loop.
+    pub(super) fn rise(&self) {
+        if let Some(readiness) = self.readiness.get() {
+            readiness.rise();
         }
     }
 

@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::protocol::Fence;
+use crate::protocol::Half;
 use crate::segment::SegmentPair;
-use crate::system::Host;
 
 /// Ends a wait of a [`Consumer`](crate::Consumer) from another thread. Made by
 /// [`Consumer::interrupter`](crate::Consumer::interrupter).
@@ -67,6 +66,6 @@ impl Interrupter {
         // The wake's fence orders this before its look at the word, as `protocol::park` asks of any act.
         self.0.asked.store(true, Ordering::Release);
         let pair = self.0.pair.lock().unwrap_or_else(PoisonError::into_inner);
-        pair.rx.words().consumer_status.wake::<Host>(Fence::Full, None);
+        pair.wake(pair.side, Half::Consumer);
     }
 }

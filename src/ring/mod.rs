@@ -9,9 +9,12 @@
 mod batch;
 mod consumer;
 mod endpoint;
+#[cfg(feature = "async")]
+mod future;
 mod interrupter;
 mod look_interval;
 mod producer;
+mod ready;
 mod slot;
 mod stats;
 mod stop;

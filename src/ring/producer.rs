@@ -7,13 +7,13 @@ use super::endpoint::Endpoint;
 use super::stats::RingStats;
 use super::stop::Stop;
 use super::totals::Counted;
-use super::view::{Half, LINE, Room};
+use super::view::{LINE, Room};
 use super::wait_limit::{Deadline, WaitLimit};
 use super::waiting::{Waits, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, SendError};
 use crate::poll::PollControl;
-use crate::protocol::{End, Fence, SKIP, Side, Words, add};
+use crate::protocol::{End, Half, SKIP, Side, Words, add};
 use crate::segment::SideGuard;
 use crate::system::Host;
 
@@ -212,23 +212,38 @@ impl Producer {
         if bytes > capacity {
             return Err(too_large);
         }
-        let slots = self.endpoint.view.geometry().slots_for(bytes) as u64;
-        let to_end = self.endpoint.view.slots_to_lap_end(self.tail);
-        let (mut start, deadline) = (self.tail, limit.started());
-        if slots <= to_end {
-            self.make_room(slots, deadline)?;
-        } else if to_end + slots <= self.endpoint.view.slot_count() {
-            self.make_room(to_end + slots, deadline)?;
-            start += to_end;
+        let ((skipped, slots), deadline) = (self.span(bytes), limit.started());
+        let mut start = self.tail + skipped;
+        if skipped + slots <= self.endpoint.view.slot_count() {
+            self.make_room(skipped + slots, deadline)?;
         } else {
-            self.make_room(to_end, deadline)?;
-            self.skip(to_end);
-            self.publish();
+            self.make_room(skipped, deadline)?;
+            self.skip_beforehand(skipped);
             self.make_room(slots, deadline)?;
             step("span: skipped beforehand");
             start = self.tail;
         }
         self.endpoint.view.span_room(start, bytes).ok_or(too_large)
+    }
+
+    /// How many slots of this lap to skip for a message of `bytes` bytes, and how many it takes.
+    pub(super) fn span(&self, bytes: usize) -> (u64, u64) {
+        let slots = self.endpoint.view.geometry().slots_for(bytes) as u64;
+        let to_end = self.endpoint.view.slots_to_lap_end(self.tail);
+        (if slots <= to_end { 0 } else { to_end }, slots)
+    }
+
+    /// Skips the rest of the lap before there is room for a message behind it.
+    pub(super) fn skip_beforehand(&mut self, slots: u64) {
+        self.skip(slots);
+        self.publish();
+    }
+
+    /// Slots known to be free.
+    #[cfg(feature = "async")]
+    #[inline]
+    pub(super) fn known_free(&self) -> u64 {
+        self.free - self.tail
     }
 
     /// Waits until `slots` slots are free.
@@ -322,15 +337,16 @@ impl Producer {
     /// Makes everything committed visible.
     #[inline(always)]
     pub(super) fn publish(&mut self) {
-        self.endpoint.view.words().publish::<Host>(self.tail, self.endpoint.fence);
+        let Endpoint { view, fence, .. } = &self.endpoint;
+        view.words().publish::<Host>(self.tail, *fence, || view.pair().notify_peer(Half::Consumer));
     }
 
     fn close(&self) {
-        let words = self.endpoint.view.words();
+        let pair = self.endpoint.view.pair();
         step("close: sending end");
-        words.producer_status.finish(End::Closed);
+        pair.tx.words().producer_status.finish(End::Closed);
         step("close: sending end said");
-        words.consumer_status.wake::<Host>(Fence::Full, None);
+        pair.wake(pair.side.other(), Half::Consumer);
     }
 }
 

@@ -18,22 +18,23 @@ impl Producer {
         /// Reserves the next slot.
         #[errors("")]
         #[inline(always)]
-        try_reserve, reserve, reserve_timeout() -> WriteSlot<'_>, SendError
-            = |half, limit| half.reserve_within(limit);
+        try_reserve, reserve, reserve_timeout, reserve_async() -> WriteSlot<'_>, SendError
+            = |half, limit| half.reserve_within(limit), ready half.room_ready(0);
 
         /// Reserves adjacent slots for one message of up to `bytes` bytes.
         ///
         /// A span never wraps: what is left of the lap is skipped. So a span of more than half the ring may find no
         /// room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
         #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
-        try_reserve_span, reserve_span, reserve_span_timeout(bytes: usize) -> WriteSlot<'_>, SendError
-            = |half, limit| half.reserve_span_within(bytes, limit);
+        try_reserve_span, reserve_span, reserve_span_timeout, reserve_span_async(bytes: usize)
+            -> WriteSlot<'_>, SendError
+            = |half, limit| half.reserve_span_within(bytes, limit), ready half.span_ready(bytes);
 
         /// Copies one message into the next slot and publishes it.
         #[errors("[`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes.")]
         #[inline(always)]
-        try_send, send, send_timeout(message: &[u8]) -> (), SendError
-            = |half, limit| half.send_within(message, limit);
+        try_send, send, send_timeout, send_async(message: &[u8]) -> (), SendError
+            = |half, limit| half.send_within(message, limit), ready half.slot_ready(message.len());
     }
 
     #[inline(always)]
@@ -171,12 +172,13 @@ impl Consumer {
         /// message while it is borrowed, take both halves apart first: [`halves`](crate::Transport::halves).
         #[errors("")]
         #[inline(always)]
-        try_recv, recv, recv_timeout() -> ReadSlot<'_>, RecvError = |half, limit| half.recv_within(limit);
+        try_recv, recv, recv_timeout, recv_async() -> ReadSlot<'_>, RecvError
+            = |half, limit| half.recv_within(limit), ready half.message_ready();
 
         /// Borrows the newest message. Older ones are released unseen.
         #[errors("")]
-        try_recv_latest, recv_latest, recv_latest_timeout() -> ReadSlot<'_>, RecvError
-            = |half, limit| half.recv_latest_within(limit);
+        try_recv_latest, recv_latest, recv_latest_timeout, recv_latest_async() -> ReadSlot<'_>, RecvError
+            = |half, limit| half.recv_latest_within(limit), ready half.message_ready();
     }
 
     #[inline(always)]

@@ -15,6 +15,14 @@ pub(crate) enum Stop {
     PeerDead,
     Superseded,
     Corrupt(Corruption),
+    /// The system gave nothing to wait on, with this code.
+    NoDescriptor(i32),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::NoDescriptor(error.raw_os_error().unwrap_or(0))
+    }
 }
 
 macro_rules! from_stop {
@@ -30,6 +38,7 @@ macro_rules! from_stop {
                     Stop::PeerDead => Self::PeerDead,
                     Stop::Superseded => Self::Superseded,
                     Stop::Corrupt(corruption) => Self::Corrupt(corruption),
+                    Stop::NoDescriptor(code) => Self::NoDescriptor { code },
                 }
             }
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Corruption;
 use crate::poll::ParkSite;
-use crate::protocol::{EndpointStatus, Extent, Geometry, Words, extent, reach};
+use crate::protocol::{EndpointStatus, Extent, Geometry, Half, Words, extent, reach};
 use crate::segment::{Segment, SegmentPair, SideGuard};
 use crate::system::prefetch;
 
@@ -19,13 +19,6 @@ use crate::system::prefetch;
 pub(super) const LINE: usize = 64;
 /// Lines of a slot that are fetched before they are used, at most.
 const MOST_LINES: usize = 16;
-
-/// Which half of a side looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
-    Producer,
-    Consumer,
-}
 
 /// Bytes of a message that lie within the mapping: proof that [`View::single`] or [`View::long`] has checked them.
 #[derive(Debug)]

@@ -52,14 +52,15 @@ impl Deadline {
 
 const _: () = assert!(size_of::<WaitLimit>() <= 16);
 
-/// Writes the three forms of a call that may wait: `try_x` never does, `x` does without end, `x_timeout` does at most
-/// so long.
+/// Writes the forms of a call that may wait: `try_x` never does, `x` does without end, `x_timeout` does at most so long,
+/// and `x_async` is a future, which after `ready` does what `try_x` does.
 ///
 /// ```text
 /// waiting_forms! {
 ///     /// What the call does.
 ///     #[errors("Which, when, beyond those of every such call.")]
-///     try_x, x, x_timeout(argument: Type) -> Output, Error = |half, limit| half.x_within(argument, limit);
+///     try_x, x, x_timeout, x_async(argument: Type) -> Output, Error = |half, limit| half.x_within(argument, limit),
+///         ready half.x_ready(argument);
 /// }
 /// ```
 macro_rules! waiting_forms {
@@ -67,8 +68,9 @@ macro_rules! waiting_forms {
         $(#[doc = $doc:literal])*
         #[errors($errors:literal)]
         $(#[inline($inline:ident)])?
-        $try_name:ident, $name:ident, $timeout_name:ident ($($arg:ident : $type:ty),*) -> $output:ty, $error:ident
-            = |$half:ident, $limit:ident| $call:expr;
+        $try_name:ident, $name:ident, $timeout_name:ident $(, $async_name:ident)? ($($arg:ident : $type:ty),*)
+            -> $output:ty, $error:ident
+            = |$half:ident, $limit:ident| $call:expr $(, ready $ready:expr)?;
     )*) => {$(
         waiting_forms!(@form [$(#[doc = $doc])*] [" Never waits."]
             [concat!(" ", waiting_forms!(@not_now $error), " ", $errors)] [$($inline)?]
@@ -80,7 +82,35 @@ macro_rules! waiting_forms {
             [concat!(" ", waiting_forms!(@timeout $error), " ", $errors)] [$($inline)?]
             $timeout_name [$($arg: $type),*] [wait: ::std::time::Duration] $output, $error, $half, $limit,
             $crate::ring::WaitLimit::AtMost(wait), $call);
+        waiting_forms!(@async [$(#[doc = $doc])*] [$errors] [$($async_name: $ready)?] [$($arg: $type),*]
+            $output, $error, $half, $limit, $call);
     )*};
+    (@async [$(#[doc = $doc:literal])*] [$errors:literal] [] $($rest:tt)*) => {};
+    (@async [$(#[doc = $doc:literal])*] [$errors:literal] [$name:ident: $ready:expr] [$($arg:ident : $type:ty),*]
+        $output:ty, $error:ident, $half:ident, $limit:ident, $call:expr
+    ) => {
+        $(#[doc = $doc])*
+        /// A future, for any executor. Dropping it before it is ready takes nothing and loses nothing.
+        ///
+        /// # Errors
+        ///
+        #[doc = concat!(" ", waiting_forms!(@no_descriptor $error), " ", $errors)]
+        #[doc = waiting_forms!(@common $error)]
+        #[cfg(feature = "async")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        pub async fn $name(&mut self $(, $arg: $type)*) -> Result<$output, $error> {
+            let $half = self;
+            $ready.await?;
+            let $limit = $crate::ring::WaitLimit::None;
+            $call
+        }
+    };
+    (@no_descriptor SendError) => {
+        "[`SendError::NoDescriptor`](crate::SendError::NoDescriptor) if the system gives nothing to wait on."
+    };
+    (@no_descriptor RecvError) => {
+        "[`RecvError::NoDescriptor`](crate::RecvError::NoDescriptor) if the system gives nothing to wait on."
+    };
     (@not_now SendError) => { "[`SendError::Full`](crate::SendError::Full) if there is no room now." };
     (@not_now RecvError) => { "[`RecvError::Empty`](crate::RecvError::Empty) if there is no message now." };
     (@timeout SendError) => {

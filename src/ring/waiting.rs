@@ -75,6 +75,7 @@ pub(super) fn poison<H: Waits>(half: &mut H, corruption: Corruption) -> Stop {
 #[inline(never)]
 pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, deadline: Deadline) -> Result<(), Stop> {
     half.endpoint().choose_fence();
+    half.endpoint().rise();
     half.endpoint().deadline = deadline.instant();
     loop {
         if check(half, need)? {
@@ -108,6 +109,27 @@ fn dead_or<H: Waits>(half: &mut H, need: u64, reason: Stop) -> Result<(), Stop> 
         }
     }
     Err(reason)
+}
+
+/// Has the half sleep on its event until `need` slots are there, or something else is to be done. Returns whether it
+/// sleeps.
+pub(super) fn arm<H: Waits>(half: &mut H, need: u64) -> Result<bool, Stop> {
+    half.endpoint().choose_fence();
+    if check(half, need)? {
+        half.endpoint().waits.reset();
+        return Ok(false);
+    }
+    if half.endpoint().interruption.take() {
+        return Err(Stop::Interrupted);
+    }
+    half.let_go();
+    let next = half.next();
+    let endpoint = half.endpoint();
+    let readiness = endpoint.readiness()?;
+    let (words, slots, peer) =
+        (endpoint.view.words(), endpoint.view.slot_count(), endpoint.view.peer_status());
+    let ready = || H::ready(words, next, slots, need) || !peer.is_open() || endpoint.interruption.is_asked();
+    Ok(readiness.arm(ready))
 }
 
 /// Waits until something has happened, perhaps.

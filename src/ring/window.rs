@@ -54,8 +54,19 @@ impl<'a> Window<'a> {
         /// Receives messages until the window holds `count`, or more if it does already. Those that came before an
         /// error stay.
         #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
-        try_wait_for, wait_for, wait_for_timeout(count: usize) -> (), RecvError
-            = |window, limit| window.fill(count, limit);
+        try_wait_for, wait_for, wait_for_timeout, wait_for_async(count: usize) -> (), RecvError
+            = |window, limit| window.fill(count, limit), ready window.filled(count);
+    }
+
+    /// Until `count` messages are held, or a call that does not wait gets an error.
+    #[cfg(feature = "async")]
+    pub(crate) async fn filled(&mut self, count: usize) -> Result<(), RecvError> {
+        while self.held.len() < count.min(self.consumer.slot_count()) {
+            let oldest = self.held.front().map(Message::sequence);
+            self.consumer.message_ready_holding(oldest).await?;
+            self.fill(self.held.len() + 1, WaitLimit::None)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn fill(&mut self, count: usize, limit: WaitLimit) -> Result<(), RecvError> {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{FileError, SegmentError};
-use crate::protocol::{Direction, Fixed, Geometry, Identity, WORDS_OFFSET};
+use crate::protocol::{Direction, Fixed, Geometry, Half, Identity, Side, WORDS_OFFSET, event_name};
 use crate::system::{Host, System};
 
 /// Who maps a segment.
@@ -121,6 +121,18 @@ impl SegmentFile {
             Some(path) if self.is_named() => Host::remove(path),
             _ => Ok(()),
         }
+    }
+
+    /// The path of the event that wakes one half of one side, if the segment has a name.
+    pub(crate) fn event_path(&self, side: Side, half: Half) -> Option<PathBuf> {
+        let path = self.name.0.as_ref()?;
+        let name = event_name(path.file_name()?.to_str()?, self.fixed.generation, side, half)?;
+        Some(path.with_file_name(name))
+    }
+
+    /// Permission bits of the file.
+    pub(crate) fn mode(&self) -> u32 {
+        Host::mode(&self.file)
     }
 
     /// For errors: the path, or that there is none.

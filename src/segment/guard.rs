@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::pair::SegmentPair;
 use crate::crash::step;
-use crate::protocol::Side;
-use crate::system::{LifeMark, StatusAt};
+use crate::protocol::{EventState, Half, Side};
+use crate::system::{Host, LifeMark, System};
 
 /// The two halves of a side share it. When the last of them goes, so does the claim: side A removes both files, and
 /// the lock falls.
@@ -22,13 +22,30 @@ impl SideGuard {
         // A side B that died before it attached may have left its marks.
         pair.tx.words().producer_status.forget_life();
         pair.rx.words().consumer_status.forget_life();
-        let life = [pair.tx.watch_life(StatusAt::Producer), pair.rx.watch_life(StatusAt::Consumer)];
+        let life = [pair.tx.watch_life(Half::Producer), pair.rx.watch_life(Half::Consumer)];
         Self { pair: Arc::new(pair), _life: life }
+    }
+}
+
+impl SideGuard {
+    /// Takes the names of events away that still may exist: this side's own, and on side A those of a side B that died.
+    fn remove_event_names(&self) {
+        for half in Half::BOTH {
+            let sides =
+                [(self.pair.side, self.pair.segment(half)), (Side::B, self.pair.segment(half.other()))];
+            let mine = if self.pair.side == Side::A { &sides[..] } else { &sides[..1] };
+            for (side, segment) in mine {
+                if segment.words().status(half).event_is(EventState::Named) {
+                    let _ = segment.event_path(*side, half).map(|path| Host::remove(&path));
+                }
+            }
+        }
     }
 }
 
 impl Drop for SideGuard {
     fn drop(&mut self) {
+        self.remove_event_names();
         if self.pair.side == Side::A {
             // The name is ours while we hold the lock on `tx`. Its file goes last: until then it guards the other.
             // What cannot be removed is left for the next `create`.

@@ -2,11 +2,13 @@
 
 #[cfg(target_os = "linux")]
 mod anonymous;
+mod events;
 mod file;
 mod guard;
 mod pair;
 mod region;
 
+pub(crate) use events::HostEvent;
 pub(crate) use file::{Access, SegmentFile};
 pub(crate) use guard::SideGuard;
 pub(crate) use pair::SegmentPair;

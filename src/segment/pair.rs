@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::events::{Events, HostEvent};
 use super::region::Segment;
 use crate::crash::step;
-use crate::protocol::{CAN_BARRIER, End, Fence, Kernel, Side};
-use crate::system::{Host, System};
+use crate::protocol::{CAN_BARRIER, CAN_NOTIFY, End, EventState, Fence, Half, Kernel, Side};
+use crate::system::{Event, Host, System};
 
 /// One side's two segments: this side sends through `tx`, its peer through `rx`.
 ///
@@ -20,6 +21,7 @@ pub(crate) struct SegmentPair {
     peer_seen: AtomicBool,
     /// Whether this side and its peer take turns on one processor, or are in a crowd, so that they often sleep.
     pub(crate) takes_turns: AtomicBool,
+    pub(crate) events: Events,
 }
 
 impl SegmentPair {
@@ -31,7 +33,22 @@ impl SegmentPair {
             rx,
             peer_seen: AtomicBool::new(side == Side::B),
             takes_turns: AtomicBool::new(false),
+            events: Events::default(),
         }
+    }
+
+    /// What this side is capable of, in bits.
+    pub(crate) fn capabilities(&self) -> u32 {
+        let barrier = if Host::has_barrier() { CAN_BARRIER } else { 0 };
+        let named = self.tx.event_path(self.side, Half::Producer).is_some();
+        let notify = if named || self.events.are_handed() { CAN_NOTIFY } else { 0 };
+        barrier | notify
+    }
+
+    /// Whether the peer notifies a half of this side that sleeps on a descriptor.
+    pub(crate) fn peer_notifies(&self) -> bool {
+        let peer = &self.rx.words().control.capabilities[self.side.other().index()];
+        self.peer_attached() && peer.load(Ordering::Relaxed) & CAN_NOTIFY != 0
     }
 
     /// Both segments: what is kept in both headers is written through here.
@@ -84,12 +101,44 @@ impl SegmentPair {
         self.tx.words().consumer_status.finish(End::Died);
     }
 
+    /// The segment of one of this side's halves.
+    pub(crate) fn segment(&self, half: Half) -> &Segment {
+        match half {
+            Half::Producer => &self.tx,
+            Half::Consumer => &self.rx,
+        }
+    }
+
+    /// After an act: wakes a half of either side, if it sleeps.
+    pub(crate) fn wake(&self, side: Side, half: Half) {
+        if side == self.side {
+            let status = self.segment(half).words().status(half);
+            status.wake::<Host>(Fence::Full, None, || self.events.notify_own(half));
+        } else {
+            let status = self.segment(half.other()).words().status(half);
+            status.wake::<Host>(Fence::Full, None, || self.notify_peer(half));
+        }
+    }
+
+    /// Notifies a half of the peer that sleeps on a descriptor.
+    #[cold]
+    pub(crate) fn notify_peer(&self, half: Half) {
+        self.events.notify_peer(half, || {
+            let segment = self.segment(half.other());
+            let (status, peer) = (segment.words().status(half), self.side.other());
+            let path = segment.event_path(peer, half);
+            let event = path.and_then(|path| HostEvent::take(&path, self.tx.mode()).ok());
+            status.set_event(if event.is_some() { EventState::Opened } else { EventState::Unreachable });
+            event
+        });
+    }
+
     /// Tells the peer that this side is there. This side holds its lock already.
     pub(crate) fn attach(&self) {
         step("attach");
         // Release pairs with the Acquire in `peer_attached`.
         self.tx.words().control.attached.store(1, Ordering::Release);
         // It may wait for us.
-        self.tx.words().consumer_status.wake::<Host>(Fence::Full, None);
+        self.wake(self.side.other(), Half::Consumer);
     }
 }

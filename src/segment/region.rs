@@ -14,8 +14,8 @@ use zerocopy::IntoBytes;
 use super::file::{Access, SegmentFile};
 use crate::crash::step;
 use crate::error::{CreateError, Failure, FileError};
-use crate::protocol::{Fixed, Geometry, HEADER_BYTES, WORDS_OFFSET, Words};
-use crate::system::{Host, LifeMark, MemoryOptions, Staged, StatusAt, System};
+use crate::protocol::{Fixed, Geometry, HEADER_BYTES, Half, WORDS_OFFSET, Words};
+use crate::system::{Host, LifeMark, MemoryOptions, Staged, System};
 
 /// A segment's first page, mapped.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ impl Segment {
     }
 
     /// Has the kernel mark one end's life word when this process dies.
-    pub(super) fn watch_life(&self, status: StatusAt) -> Option<LifeMark> {
-        Host::watch_life(&self.file.file, status)
+    pub(super) fn watch_life(&self, half: Half) -> Option<LifeMark> {
+        Host::watch_life(&self.file.file, half)
     }
 }
 

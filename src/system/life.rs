@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use super::StatusAt;
-use crate::protocol::{EndpointStatus, HEADER_BYTES, WORDS_OFFSET, Words};
+use super::unix::background_thread;
+use crate::protocol::{EndpointStatus, HEADER_BYTES, Half, WORDS_OFFSET, Words};
 
 /// From a node to its word: one page.
 const DISTANCE: usize = HEADER_BYTES;
@@ -123,23 +123,15 @@ impl Owner {
     }
 }
 
-/// Starts a thread that owns the list and sleeps for ever. It takes no signals: they are the program's.
+/// Starts a thread that owns the list and sleeps for ever.
 fn owning_thread(head: &'static Head) -> Option<u32> {
-    let mut all = std::mem::MaybeUninit::uninit();
-    let mut before = std::mem::MaybeUninit::uninit();
-    // SAFETY: `all` is writable, and is a valid set afterwards.
-    unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: both are valid pointers; the mask is this thread's own, and a new thread inherits it.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
     let (say, hear) = mpsc::sync_channel(1);
-    let started = thread::Builder::new().name("shm-life".to_owned()).stack_size(64 * 1024).spawn(move || {
+    let started = background_thread("shm-life", move || {
         let _ = say.send(head.adopt());
         loop {
             thread::park();
         }
     });
-    // SAFETY: the call above has filled `before`.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     started.ok()?;
     hear.recv().ok().filter(|&thread| thread != 0)
 }
@@ -180,7 +172,7 @@ unsafe impl Sync for LifeMark {}
 
 impl LifeMark {
     /// Owns the life word of one end in the header of `file`.
-    pub(super) fn new(file: &File, status: StatusAt) -> Option<Self> {
+    pub(super) fn new(file: &File, half: Half) -> Option<Self> {
         let mut owner = owner();
         // A forked child has its parent's list and not its parent's thread.
         let stale = owner.as_ref().is_none_or(|owner| owner.process != std::process::id());
@@ -188,9 +180,9 @@ impl LifeMark {
             *owner = Some(Owner::start());
         }
         let owner = owner.as_mut().filter(|owner| owner.thread != 0 && owner.nodes.len() < MOST)?;
-        let status_at = match status {
-            StatusAt::Producer => offset_of!(Words, producer_status),
-            StatusAt::Consumer => offset_of!(Words, consumer_status),
+        let status_at = match half {
+            Half::Producer => offset_of!(Words, producer_status),
+            Half::Consumer => offset_of!(Words, consumer_status),
         };
         let word_at = WORDS_OFFSET + status_at + offset_of!(EndpointStatus, life);
         let mark = Self { pages: map_pages(file)?, word_at };

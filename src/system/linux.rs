@@ -18,9 +18,9 @@ use rustix::thread::{MembarrierCommand, MembarrierQuery, futex, membarrier, memb
 use rustix::time::ClockId;
 
 use super::unix::unix_files;
-use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory};
+use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, System, lock_memory};
 use crate::error::{ConfigError, FileError, SegmentError};
-use crate::protocol::Kernel;
+use crate::protocol::{Half, Kernel};
 
 /// A file without a name: if this process dies now, nothing is left.
 pub(crate) struct Unnamed(File);
@@ -62,6 +62,7 @@ impl Staged for Unnamed {
 
 impl System for Host {
     type Staged = Unnamed;
+    type Event = super::event::FileEvent;
 
     const CLAIM_IS_APART: bool = true;
 
@@ -133,14 +134,23 @@ impl System for Host {
     }
 
     fn can_watch() -> bool {
-        can_wait_for_two()
+        can_wait_for_several()
+    }
+
+    fn sleep_while_all(words: &[(*const AtomicU32, u32)], time: Duration) {
+        if can_wait_for_several() {
+            let waits: Vec<_> = words.iter().map(|(word, value)| while_holds(*word, *value)).collect();
+            sleep_while_all(&waits, time);
+        } else {
+            std::thread::sleep(time);
+        }
     }
 
     fn scheduling() -> Scheduling {
         scheduling()
     }
 
-    fn watch_life(file: &File, status: StatusAt) -> Option<LifeMark> {
+    fn watch_life(file: &File, status: Half) -> Option<LifeMark> {
         LifeMark::new(file, status)
     }
 }
@@ -155,7 +165,8 @@ impl Kernel for Host {
 
     fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, time: Duration) {
         if let Some(other) = other.filter(|_| Self::can_watch()) {
-            return sleep_while_both([(word, value), other], time);
+            let (word, other) = (while_holds(word, value), while_holds(other.0, other.1));
+            return sleep_while_all(&[word, other], time);
         }
         let time = futex::Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
@@ -190,33 +201,32 @@ fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// Sleeps until one of two words changes or is woken (Linux 5.16).
-fn sleep_while_both(words: [(&AtomicU32, u32); 2], time: Duration) {
-    let waits = words.map(|(word, value)| {
-        let mut wait = futex::Wait::new();
-        wait.val = value.into();
-        wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
-        wait.flags = futex::WaitFlags::SIZE_U32;
-        wait
-    });
+/// What `futex_waitv` is told of one word.
+fn while_holds(word: *const AtomicU32, value: u32) -> futex::Wait {
+    let mut wait = futex::Wait::new();
+    wait.val = value.into();
+    wait.uaddr = futex::WaitPtr::new(word.cast_mut().cast());
+    wait.flags = futex::WaitFlags::SIZE_U32;
+    wait
+}
+
+/// Sleeps until one of the words changes or is woken (Linux 5.16).
+fn sleep_while_all(waits: &[futex::Wait], time: Duration) {
     let until = clock(libc::CLOCK_MONOTONIC).saturating_add(time);
     let until = futex::Timespec {
         tv_sec: until.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: until.subsec_nanos().into(),
     };
     // As for one word: the caller looks again in each case.
-    let _ = futex::waitv(&waits, futex::WaitvFlags::empty(), Some(&until), ClockId::Monotonic);
+    let _ = futex::waitv(waits, futex::WaitvFlags::empty(), Some(&until), ClockId::Monotonic);
 }
 
 /// Whether the kernel (and a sandbox) has `futex_waitv`.
-fn can_wait_for_two() -> bool {
+fn can_wait_for_several() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
         let word = AtomicU32::new(0);
-        let mut wait = futex::Wait::new();
-        wait.val = 1;
-        wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
-        wait.flags = futex::WaitFlags::SIZE_U32;
+        let wait = while_holds(&word, 1);
         // The value differs, so a kernel that has the call refuses to sleep.
         let refused = futex::waitv(&[wait], futex::WaitvFlags::empty(), None, ClockId::Monotonic);
         refused == Err(rustix::io::Errno::AGAIN)

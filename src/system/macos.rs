@@ -12,10 +12,9 @@ use rustix::io::Errno;
 
 use super::portable::{Aside, portable_system};
 use super::unix::unix_files;
-use super::{
-    Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, only_plain_memory,
-};
+use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, System, lock_memory, only_plain_memory};
 use crate::error::{FileError, SegmentError};
+use crate::protocol::Half;
 
 impl Staged for Aside {
     fn new(path: &Path, mode: u32) -> io::Result<Self> {
@@ -52,6 +51,7 @@ fn lock(file: &File, operation: FlockOperation) -> io::Result<bool> {
 
 impl System for Host {
     type Staged = Aside;
+    type Event = super::event::FileEvent;
 
     /// There is one lock a file, so a remover looks like the writer for an instant.
     const CLAIM_IS_APART: bool = false;

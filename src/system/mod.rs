@@ -1,6 +1,8 @@
 //! What Linux, macOS and Windows differ in. This file is the whole seam: the rest of the crate calls [`Host`] and
 //! nothing else of the system's own.
 
+#[cfg(unix)]
+mod event;
 #[cfg(target_os = "linux")]
 mod life;
 #[cfg(target_os = "linux")]
@@ -19,12 +21,13 @@ use std::fs::{File, Metadata};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use memmap2::MmapRaw;
 
 use crate::error::{ConfigError, FileError, SegmentError};
-use crate::protocol::Kernel;
+use crate::protocol::{Half, Kernel};
 
 /// The system that this crate was compiled for.
 #[derive(Debug)]
@@ -48,15 +51,36 @@ pub(crate) trait Staged: Sized {
     fn publish(&self, path: &Path) -> io::Result<bool>;
 }
 
+/// Something that a program can wait for in an event loop. It stays set from a notification until it is cleared.
+///
+/// Nobody trusts it: whoever waits looks for himself, and whoever notifies does not care what becomes of it.
+pub(crate) trait Event: Sized {
+    /// One without a name.
+    fn new() -> io::Result<Self>;
+    /// One that the other side finds under the name `path`, of this Unix mode.
+    fn named(path: &Path, mode: u32) -> io::Result<Self>;
+    /// Opens the other side's, and takes its name away: nobody else needs it.
+    fn take(path: &Path, mode: u32) -> Result<Self, FileError>;
+    /// Sets it. Never waits.
+    fn notify(&self);
+    /// Clears it. Never waits.
+    fn clear(&self);
+}
+
 /// What each system provides. [`Kernel`] has the sleeping and waking.
 pub(crate) trait System: Kernel {
     type Staged: Staged;
+    type Event: Event;
 
     /// Whether a remover has a lock of its own, and never looks like the writer.
     const CLAIM_IS_APART: bool;
 
     /// Where named segments lie unless the user says otherwise.
     fn directory() -> PathBuf;
+    /// Starts a thread of this crate's own, which takes none of the program's signals.
+    fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()>;
+    /// Permission bits of a file, where there are any.
+    fn mode(file: &File) -> u32;
     /// Opens a file that may be anything, without following a link and without waiting.
     fn open(path: &Path, write: bool) -> Result<File, FileError>;
     /// The file is this user's, or is shared as both sides asked.
@@ -100,10 +124,13 @@ pub(crate) trait System: Kernel {
     fn coarse_now() -> Duration;
     /// Whether [`Kernel::sleep_while`] heeds its second word.
     fn can_watch() -> bool;
+    /// Sleeps while each word holds its value, at most `time`; for one word and any others, as [`Kernel::sleep_while`].
+    /// A word that is no longer there ends the sleep.
+    fn sleep_while_all(words: &[(*const AtomicU32, u32)], time: Duration);
     /// How this thread was scheduled so far.
     fn scheduling() -> Scheduling;
     /// Has the kernel mark `status.life` when this process dies. `None` where it cannot.
-    fn watch_life(file: &File, status: StatusAt) -> Option<LifeMark>;
+    fn watch_life(file: &File, status: Half) -> Option<LifeMark>;
 }
 
 /// How a thread was scheduled.
@@ -115,13 +142,6 @@ pub(crate) struct Scheduling {
     pub(crate) waited: u64,
     /// Times that its processor was taken from it.
     pub(crate) preempted: u64,
-}
-
-/// Which of a segment's two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StatusAt {
-    Producer,
-    Consumer,
 }
 
 #[cfg(target_os = "linux")]

@@ -128,11 +128,15 @@ macro_rules! portable_system {
             false
         }
 
+        fn sleep_while_all(_words: &[(*const AtomicU32, u32)], time: Duration) {
+            std::thread::sleep(time);
+        }
+
         fn scheduling() -> Scheduling {
             Scheduling::default()
         }
 
-        fn watch_life(_file: &File, _status: StatusAt) -> Option<LifeMark> {
+        fn watch_life(_file: &File, _half: Half) -> Option<LifeMark> {
             None
         }
     };

@@ -1,9 +1,12 @@
-//! What Linux and macOS share: owners, modes, identity of files.
+//! What Linux and macOS share: owners, modes, identity of files, threads without signals.
+
+#![allow(unsafe_code)]
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::{ptr, thread};
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
@@ -97,6 +100,25 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Starts a thread of this crate's own. It takes no signals: they are the program's.
+pub(crate) fn background_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut all = std::mem::MaybeUninit::uninit();
+    let mut before = std::mem::MaybeUninit::uninit();
+    // SAFETY: `all` is writable, and is a valid set afterwards.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: both are valid pointers; the mask is this thread's own, and a new thread inherits it.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    let started = thread::Builder::new().name(name.to_owned()).stack_size(64 * 1024).spawn(work);
+    // SAFETY: the call above has filled `before`.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    started.map(drop)
+}
+
+/// Permission bits of a file.
+pub(super) fn mode(file: &File) -> u32 {
+    file.metadata().map_or(0o600, |metadata| metadata.mode() & 0o777)
+}
+
 /// What Linux and macOS share of [`System`](super::System).
 macro_rules! unix_files {
     () => {
@@ -130,6 +152,14 @@ macro_rules! unix_files {
 
         fn remove(path: &Path) -> io::Result<()> {
             $crate::system::unix::remove(path)
+        }
+
+        fn mode(file: &File) -> u32 {
+            $crate::system::unix::mode(file)
+        }
+
+        fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+            $crate::system::unix::background_thread(name, work)
         }
     };
 }

@@ -26,10 +26,9 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::portable::{Aside, OLD, aside, portable_system, sweep_all};
-use super::{
-    Host, LifeMark, MemoryOptions, Scheduling, Staged, StatusAt, System, lock_memory, only_plain_memory,
-};
+use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, System, lock_memory, only_plain_memory};
 use crate::error::{FileError, SegmentError};
+use crate::protocol::Half;
 
 impl Staged for Aside {
     fn new(path: &Path, _mode: u32) -> io::Result<Self> {

@@ -303,6 +303,8 @@ pub(crate) use duplex_methods;
 macro_rules! delegate {
     ([$($generics:tt)*] $channel:ident [$($types:tt)*], $half:ident: $type:ident {
         $( $name:ident ( $($arg:ident : $kind:ty),* ) -> $result:ty; )*
+    } async {
+        $( $async_name:ident ( $($async_arg:ident : $async_kind:ty),* ) -> $async_result:ty; )*
     }) => {
         impl<$($generics)*> $channel<$($types)*> {
             $(
@@ -316,6 +318,19 @@ macro_rules! delegate {
                     self.0.$half.$name($($arg),*)
                 }
             )*
+            $(
+                #[doc = concat!("[`", stringify!($type), "::", stringify!($async_name), "`] of this side.")]
+                ///
+                /// # Errors
+                ///
+                #[doc = concat!("As [`", stringify!($type), "::", stringify!($async_name), "`].")]
+                #[cfg(feature = "async")]
+                #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+                #[inline]
+                pub async fn $async_name(&mut self, $($async_arg: $async_kind),*) -> $async_result {
+                    self.0.$half.$async_name($($async_arg),*).await
+                }
+            )*
         }
     };
 }
@@ -323,7 +338,7 @@ pub(crate) use delegate;
 
 /// Gives a typed half the methods that say what it is: its producer's or consumer's.
 macro_rules! half_methods {
-    ([$($generics:tt)*] $half:ident [$($types:tt)*], $inner:ident) => {
+    ([$($generics:tt)*] $half:ident [$($types:tt)*], $inner:ident: $error:ident) => {
         impl<$($generics)*> $half<$($types)*> {
             /// Which side of the channel this is.
             pub fn side(&self) -> Side {
@@ -333,6 +348,25 @@ macro_rules! half_methods {
             /// Slots of this direction.
             pub fn slot_count(&self) -> usize {
                 self.$inner.slot_count()
+            }
+
+            /// A descriptor for event loops; see [`Consumer::arm`](crate::Consumer::arm).
+            ///
+            /// # Errors
+            ///
+            /// If the system gives no descriptor, or no thread to watch the peer's life.
+            #[cfg(unix)]
+            pub fn wait_fd(&self) -> ::std::io::Result<::std::os::fd::BorrowedFd<'_>> {
+                self.$inner.wait_fd()
+            }
+
+            /// Prepares to wait in an event loop; see [`Consumer::arm`](crate::Consumer::arm).
+            ///
+            /// # Errors
+            ///
+            /// As [`Consumer::arm`](crate::Consumer::arm).
+            pub fn arm(&mut self) -> Result<bool, $error> {
+                self.$inner.arm()
             }
 
             /// Slots in use: published and not yet released.

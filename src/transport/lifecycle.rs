@@ -15,9 +15,7 @@ use super::payload::{Payload, Payloads, agree};
 use crate::config::{Config, Slots};
 use crate::crash::step;
 use crate::error::{ConfigError, CreateError, Failure, FileError, Missing, OpenError, RemoveError};
-use crate::protocol::{
-    CAN_BARRIER, Direction, End, Fence, Fixed, Geometry, PollMode, Side, check_name, file_name,
-};
+use crate::protocol::{Direction, End, Fence, Fixed, Geometry, Half, PollMode, Side, check_name, file_name};
 use crate::segment::{Access, Segment, SegmentFile, SegmentPair, SideGuard};
 use crate::system::{Host, System, random};
 
@@ -159,18 +157,27 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure>
     let rx = open_old(&paths.b_to_a, Direction::BToA)?;
     step("reclaim: opened");
     if superseded {
+        // A side B that sleeps on a descriptor learns of its peer's death by itself.
+        let watcher = || ();
         // The dead A's ends: it produced into a2b and consumed from b2a. Side B waits at the other two.
         let header = tx.header().map_err(Failure::at("map", &paths.a_to_b))?;
         header.words().producer_status.supersede();
-        header.words().consumer_status.wake::<Host>(Fence::Full, None);
+        header.words().consumer_status.wake::<Host>(Fence::Full, None, watcher);
         // Only what is of the same generation is the dead side A's.
         if let Some(rx) = rx.as_ref().filter(|rx| rx.fixed.generation == tx.fixed.generation) {
             let header = rx.header().map_err(Failure::at("map", &paths.b_to_a))?;
             header.words().consumer_status.supersede();
-            header.words().producer_status.wake::<Host>(Fence::Full, None);
+            header.words().producer_status.wake::<Host>(Fence::Full, None, watcher);
         }
     }
     step("reclaim: superseded");
+    for half in Half::BOTH {
+        for side in [Side::A, Side::B] {
+            let event = tx.event_path(side, half).map_or(Ok(()), |path| Host::remove(&path));
+            event.map_err(Failure::at("remove", &paths.a_to_b))?;
+        }
+    }
+    step("reclaim: event names removed");
     if let Some(rx) = &rx {
         rx.unlink().map_err(Failure::at("remove", &paths.b_to_a))?;
     }
@@ -334,7 +341,7 @@ fn claim(
 fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<SideGuard> {
     let pair = SegmentPair::new(side, tx, rx);
     let asked = config.poll.map(PollMode::encode);
-    let capabilities = if Host::has_barrier() { CAN_BARRIER } else { 0 };
+    let capabilities = pair.capabilities();
     for segment in pair.both() {
         let control = &segment.words().control;
         let mode = &control.poll[side.index()];

@@ -158,6 +158,10 @@ delegate!([] Transport [], sender: Producer {
     try_send(message: &[u8]) -> Result<(), SendError>;
     send(message: &[u8]) -> Result<(), SendError>;
     send_timeout(message: &[u8], wait: Duration) -> Result<(), SendError>;
+} async {
+    reserve_async() -> Result<WriteSlot<'_>, SendError>;
+    reserve_span_async(bytes: usize) -> Result<WriteSlot<'_>, SendError>;
+    send_async(message: &[u8]) -> Result<(), SendError>;
 });
 
 delegate!([] Transport [], receiver: Consumer {
@@ -172,4 +176,8 @@ delegate!([] Transport [], receiver: Consumer {
     recv_copied_timeout(out: &mut Vec<u8>, wait: Duration) -> Result<usize, RecvError>;
     drain(max: usize, each: impl FnMut(&[u8])) -> Result<usize, RecvError>;
     drain_while(max: usize, each: impl FnMut(&[u8]) -> std::ops::ControlFlow<()>) -> Result<usize, RecvError>;
+} async {
+    recv_async() -> Result<ReadSlot<'_>, RecvError>;
+    recv_latest_async() -> Result<ReadSlot<'_>, RecvError>;
+    recv_copied_async(out: &mut Vec<u8>) -> Result<usize, RecvError>;
 });

@@ -1,0 +1,190 @@
+//! Waiting in an event loop: a half says that it sleeps on an event, and returns to its loop.
+//!
+//! The peer notifies the event itself where it can reach it: a FIFO beside a named channel, an eventfd that came with a
+//! channel of a server. Until the peer has come, and where it cannot, a thread of this process sleeps on the word in the
+//! half's place, and notifies the event: two wakes instead of one. The same thread learns of the peer's death.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::watcher::{Group, Watch, Watched, watch};
+use crate::protocol::{EndpointStatus, EventState, Half, Kernel, Rest};
+use crate::segment::{HostEvent, SegmentPair};
+use crate::system::{Event, Host, System};
+
+/// How often a half that nobody can be told to wake is looked after.
+const LOOKED_AFTER: Duration = Duration::from_millis(1);
+/// The same while the peer has not opened the half's event, and perhaps cannot.
+const UNOPENED: Duration = Duration::from_millis(100);
+/// How often a peer is asked after whose death the kernel does not tell.
+const UNWATCHED: Duration = Duration::from_millis(40);
+/// How often anything is looked after.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// What one half sleeps on in an event loop. It may be shared: each of its calls may come at any time.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    pair: Arc<SegmentPair>,
+    half: Half,
+    event: Arc<HostEvent>,
+    /// Whether the peer can find the event.
+    reachable: bool,
+    /// Whether the half sleeps, as far as this process has seen.
+    armed: AtomicBool,
+    group: OnceLock<Arc<Group>>,
+}
+
+impl Readiness {
+    /// Makes the half's event, and has it watched.
+    pub(crate) fn new(pair: &Arc<SegmentPair>, half: Half) -> io::Result<Arc<Self>> {
+        let (event, reachable) = match pair.events.own(half) {
+            Some(event) => (Arc::clone(event), pair.events.are_handed()),
+            None => {
+                let (event, reachable) = make_event(pair, half)?;
+                (Arc::clone(pair.events.keep(half, event)), reachable)
+            }
+        };
+        let (pair, armed) = (Arc::clone(pair), AtomicBool::new(false));
+        let readiness = Arc::new(Self { pair, half, event, reachable, armed, group: OnceLock::new() });
+        let watched: Arc<dyn Watched> = readiness.clone();
+        let group = watch(&watched)?;
+        readiness.group.get_or_init(|| group);
+        Ok(readiness)
+    }
+
+    pub(crate) fn event(&self) -> &Arc<HostEvent> {
+        &self.event
+    }
+
+    pub(crate) fn pair(&self) -> &Arc<SegmentPair> {
+        &self.pair
+    }
+
+    /// Whether the half sleeps on its event, as far as is known here.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Acquire)
+    }
+
+    /// Has the half sleep on its event, unless it is `ready` already. Returns whether it sleeps.
+    pub(crate) fn arm(&self, ready: impl FnOnce() -> bool) -> bool {
+        self.announce();
+        if self.needs_barrier() {
+            Host::barrier();
+        }
+        let sleeps = !ready();
+        if sleeps {
+            self.stay();
+        } else {
+            self.rise();
+        }
+        sleeps
+    }
+
+    /// The first step of [`arm`](Self::arm): a barrier follows if it [is needed](Self::needs_barrier), then a last look,
+    /// then [`stay`](Self::stay) or [`rise`](Self::rise).
+    pub(crate) fn announce(&self) {
+        self.armed.store(true, Ordering::Release);
+        self.own().announce(self.rest());
+    }
+
+    pub(crate) fn needs_barrier(&self) -> bool {
+        self.peer().needs_barrier()
+    }
+
+    /// The half sleeps.
+    pub(crate) fn stay(&self) {
+        // The watcher sleeps on the word in the half's place, from now on.
+        if !self.own().rests(Rest::Descriptor) {
+            if let Some(group) = self.group.get() {
+                group.look_again();
+            }
+        }
+    }
+
+    /// The half is awake. A notification may still come, or have come. Returns whether the peer has woken it.
+    pub(crate) fn rise(&self) -> bool {
+        self.armed.swap(false, Ordering::AcqRel) && self.own().rise()
+    }
+
+    /// Clears the event.
+    pub(crate) fn clear(&self) {
+        self.event.clear();
+    }
+
+    /// How long ago the peer last woke this half.
+    pub(crate) fn woken_ago(&self) -> Duration {
+        self.own().woken_ago::<Host>()
+    }
+
+    fn own(&self) -> &EndpointStatus {
+        self.pair.segment(self.half).words().status(self.half)
+    }
+
+    fn peer(&self) -> &EndpointStatus {
+        self.pair.segment(self.half).words().status(self.half.other())
+    }
+
+    fn rest(&self) -> Rest {
+        let reached = self.reachable && !self.own().event_is(EventState::Unreachable);
+        if reached && self.pair.peer_notifies() { Rest::Descriptor } else { Rest::Futex }
+    }
+}
+
+impl Watched for Readiness {
+    /// Notifies the half if it was woken or its peer is gone.
+    fn look_after(&self) -> Watch {
+        let (own, peer) = (self.own(), self.peer());
+        let life = peer.watched_life().filter(|_| Host::can_watch());
+        if peer.is_open() && life.is_none() && self.pair.peer_is_gone() {
+            self.pair.record_peer_death();
+            // The kernel may have woken this thread in place of one that sleeps itself.
+            self.pair.wake(self.pair.side, self.half);
+        }
+        let woken = !own.rests(Rest::Futex) && !own.rests(Rest::Descriptor);
+        if (woken || !peer.is_open()) && self.armed.swap(false, Ordering::AcqRel) {
+            own.rise();
+            self.event.notify();
+        }
+        if woken {
+            // This thread may have been woken in place of one that sleeps on the word itself.
+            Host::wake(&own.parked);
+        }
+        let armed = self.is_armed();
+        let helped = armed && own.rests(Rest::Futex);
+        let within = if helped && !Host::can_watch() {
+            LOOKED_AFTER
+        } else if life.is_none() && peer.is_open() && self.pair.peer_attached() {
+            UNWATCHED
+        } else if armed && !helped && own.event_is(EventState::Named) {
+            UNOPENED
+        } else {
+            LONGEST
+        };
+        let own = helped.then_some((&raw const own.parked, Rest::Futex as u32));
+        let life = life.filter(|_| peer.is_open()).map(|life| (&raw const peer.life, life));
+        Watch { words: [own, life], within }
+    }
+}
+
+/// The half's event, and whether the peer can find it.
+fn make_event(pair: &SegmentPair, half: Half) -> io::Result<(HostEvent, bool)> {
+    let segment = pair.segment(half);
+    if let Some(path) = segment.event_path(pair.side, half) {
+        // First, so that whoever cleans up knows of the name.
+        segment.words().status(half).set_event(EventState::Named);
+        if let Ok(event) = HostEvent::named(&path, segment.mode()) {
+            return Ok((event, true));
+        }
+        segment.words().status(half).set_event(EventState::Unreachable);
+    }
+    Ok((HostEvent::new()?, false))
+}
+
+impl Drop for Readiness {
+    fn drop(&mut self) {
+        // Nobody is to notify it.
+        self.rise();
+    }
+}

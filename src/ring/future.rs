@@ -1,0 +1,231 @@
+//! The waiting of a task: look, let others run, sleep on the half's event.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use async_io::Timer;
+
+use super::consumer::Consumer;
+use super::endpoint::Endpoint;
+use super::producer::Producer;
+use super::stop::Stop;
+use super::waiting::{Waits, arm, check};
+use crate::error::{RecvError, SendError};
+use crate::poll::{Doze, Registration};
+use crate::protocol::SKIP;
+
+/// Calls that find something at once before a task lets others run.
+const TURNS: u32 = 128;
+
+/// Until a half has `need` slots, or an end.
+struct Ready<'a, H> {
+    half: &'a mut H,
+    need: u64,
+    /// When the first looks had found nothing.
+    began: Option<Instant>,
+    /// Whether the half sleeps on its event, or has slept.
+    armed: bool,
+    slept: bool,
+    looks: u32,
+    /// Of a half that looks at intervals.
+    timer: Option<Timer>,
+}
+
+impl<H: Waits + Unpin> Future for Ready<'_, H> {
+    type Output = Result<(), Stop>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let polled = this.wait(cx);
+        if polled.is_ready() {
+            this.end();
+        }
+        polled
+    }
+}
+
+impl<'a, H: Waits> Ready<'a, H> {
+    fn new(half: &'a mut H, need: u64) -> Self {
+        half.endpoint().choose_fence();
+        Self { half, need, began: None, armed: false, slept: false, looks: 0, timer: None }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        loop {
+            if check(self.half, self.need)? {
+                return Poll::Ready(Ok(()));
+            }
+            let Endpoint { view, waits, interruption, .. } = self.half.endpoint();
+            if waits.probe_due() && view.pair().peer_is_gone() {
+                view.pair().record_peer_death();
+                continue;
+            }
+            if interruption.take() {
+                return Poll::Ready(Err(Stop::Interrupted));
+            }
+            self.half.let_go();
+            if self.armed {
+                ready!(self.sleep(cx))?;
+                continue;
+            }
+            match self.doze() {
+                Doze::Look => {}
+                Doze::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Doze::For(pause) => {
+                    let timer = self.timer.get_or_insert_with(|| Timer::after(pause));
+                    ready!(Pin::new(timer).poll(cx));
+                    self.timer = None;
+                }
+                Doze::Sleep => self.armed = arm(self.half, self.need)?,
+            }
+        }
+    }
+
+    /// Looks a number of times, and says what to do next.
+    fn doze(&mut self) -> Doze {
+        let next = self.half.next();
+        let Endpoint { view, waits, interruption, .. } = self.half.endpoint();
+        let (words, slots, site) = (view.words(), view.slot_count(), view.park_site());
+        let (need, looks) = (self.need, &mut self.looks);
+        let ready = || {
+            *looks = looks.saturating_add(1);
+            H::ready(words, next, slots, need) || !site.peer.is_open() || interruption.is_asked()
+        };
+        let doze = crate::poll::doze(&site, waits, &mut self.began, ready);
+        view.pair().takes_turns.store(waits.spinning_is_vain(), Ordering::Relaxed);
+        doze
+    }
+
+    /// Sleeps on the event. Ready when there is something to do, perhaps.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let Endpoint { waits, registration, readiness, .. } = self.half.endpoint();
+        if let Some(readiness) = readiness.get() {
+            ready!(Registration::poll(registration, readiness.event(), cx))?;
+            if readiness.rise() {
+                waits.woken(readiness.woken_ago());
+            }
+        }
+        (self.armed, self.slept) = (false, true);
+        Poll::Ready(Ok(()))
+    }
+
+    /// After the wait.
+    fn end(&mut self) {
+        let endpoint = self.half.endpoint();
+        if self.armed {
+            endpoint.rise();
+            self.slept = true;
+        }
+        endpoint.waits.reset();
+        if let Some(began) = self.began {
+            endpoint.waits.waited(began, Instant::now(), self.slept);
+        }
+        endpoint.interval.waited(self.looks);
+    }
+}
+
+/// Lets other tasks run now and then, also where there is always something to do.
+struct Turn<'a>(&'a mut u32);
+
+impl Future for Turn<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        *self.0 += 1;
+        if *self.0 < TURNS {
+            return Poll::Ready(());
+        }
+        *self.0 = 0;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Consumer {
+    /// Until a call that does not wait finds a message, or an end.
+    #[inline]
+    pub(crate) async fn message_ready(&mut self) -> Result<(), RecvError> {
+        Turn(&mut self.endpoint.turns).await;
+        while !self.has_message()? {
+            Ready::new(self, 1).await?;
+        }
+        Ok(())
+    }
+
+    /// The same while nothing from `first` on is released.
+    pub(super) async fn message_ready_holding(&mut self, first: Option<u64>) -> Result<(), RecvError> {
+        struct Holding<'a>(&'a mut Consumer);
+        impl Drop for Holding<'_> {
+            fn drop(&mut self) {
+                self.0.held = None;
+            }
+        }
+        self.held = first;
+        Holding(self).0.message_ready().await
+    }
+
+    /// Whether a message is known; what is skipped before it is stepped over.
+    #[inline]
+    fn has_message(&mut self) -> Result<bool, RecvError> {
+        loop {
+            if self.next_sequence() == self.known() && !self.refill(true) {
+                return Ok(false);
+            }
+            let length = self.endpoint.view.length(self.next_sequence()).load(Ordering::Relaxed);
+            if length != SKIP {
+                return Ok(true);
+            }
+            self.step_over_skip()?;
+        }
+    }
+}
+
+impl Producer {
+    /// Until a call that does not wait gets a slot, or an error: also for a message that fits no slot.
+    #[inline]
+    pub(crate) async fn slot_ready(&mut self, bytes: usize) -> Result<(), SendError> {
+        if bytes <= self.slot_size() { self.room_ready(0).await } else { Ok(()) }
+    }
+
+    /// Until a call that does not wait gets a slot for `bytes` bytes, or a span of slots, or an error.
+    #[inline]
+    pub(crate) async fn room_ready(&mut self, bytes: usize) -> Result<(), SendError> {
+        if bytes > self.slot_size() {
+            return self.span_ready(bytes).await;
+        }
+        Turn(&mut self.endpoint.turns).await;
+        if self.known_free() == 0 {
+            self.slots_ready(1).await?;
+        }
+        Ok(())
+    }
+
+    /// Until a call that does not wait gets a span of slots for `bytes` bytes, or an error.
+    pub(crate) async fn span_ready(&mut self, bytes: usize) -> Result<(), SendError> {
+        Turn(&mut self.endpoint.turns).await;
+        if bytes > self.max_message_size() {
+            return Ok(());
+        }
+        let (skipped, slots) = self.span(bytes);
+        if skipped + slots > self.endpoint.view.slot_count() {
+            self.slots_ready(skipped).await?;
+            self.skip_beforehand(skipped);
+            return self.slots_ready(slots).await;
+        }
+        self.slots_ready(skipped + slots).await
+    }
+
+    async fn slots_ready(&mut self, slots: u64) -> Result<(), SendError> {
+        if self.known_free() < slots {
+            self.endpoint.interval.pause();
+            Ready::new(self, slots).await?;
+        }
+        Ok(())
+    }
+}

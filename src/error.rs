@@ -443,6 +443,42 @@ pub enum RecvError {
     Corrupt(Corruption),
 }
 
+/// Takes an error of a channel for what it would be of a socket, and keeps it as the source.
+macro_rules! into_io_error {
+    ($error:ident: $($(#[$attribute:meta])* $variant:pat => $kind:ident,)*) => {
+        impl From<$error> for io::Error {
+            fn from(error: $error) -> Self {
+                let kind = match &error {
+                    $($(#[$attribute])* $variant => io::ErrorKind::$kind,)*
+                };
+                Self::new(kind, error)
+            }
+        }
+    };
+}
+
+into_io_error!(RecvError:
+    RecvError::Empty => WouldBlock,
+    RecvError::Timeout => TimedOut,
+    RecvError::Interrupted => Interrupted,
+    RecvError::WindowTooLarge { .. } => InvalidInput,
+    RecvError::NoDescriptor { .. } | RecvError::NoThread => Other,
+    RecvError::Closed => UnexpectedEof,
+    RecvError::PeerDead | RecvError::Superseded => ConnectionReset,
+    RecvError::Corrupt(_) => InvalidData,
+);
+into_io_error!(SendError:
+    SendError::Full => WouldBlock,
+    SendError::Timeout | SendError::NoPeer => TimedOut,
+    SendError::Closed => BrokenPipe,
+    SendError::PeerDead | SendError::Superseded => ConnectionReset,
+    SendError::TooLarge { .. } => InvalidInput,
+    SendError::NoDescriptor { .. } => Other,
+    SendError::Corrupt(_) => InvalidData,
+    #[cfg(feature = "capnp")]
+    SendError::Capnp(_) => InvalidData,
+);
+
 /// Why a file did not become a segment.
 #[derive(Debug)]
 pub(crate) enum FileError {

@@ -69,6 +69,8 @@
 //! A channel belongs to one user (mode 0600, owner checked, no link followed) unless [`Config::permissions`] opens it to
 //! a group. A forked child must not use its parent's channel. On Linux the mapping is not inherited.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "capnp")]
 mod capnp_channel;
 mod channel;
@@ -87,10 +89,14 @@ mod segment;
 mod sync;
 mod system;
 mod transport;
+mod wait;
 
 #[cfg(feature = "capnp")]
 pub use ::capnp;
 pub use bytemuck;
+#[cfg(all(feature = "capnp", feature = "async"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub use capnp_channel::OwnedMessage;
 #[cfg(feature = "capnp")]
 pub use capnp_channel::{
     CapnpBatch, CapnpBuilder, CapnpChannel, CapnpMessage, CapnpReader, CapnpReceiver, CapnpSender,
@@ -105,6 +111,11 @@ pub use poll::PollControl;
 pub use protocol::{PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
 pub use transport::{Listener, Stats, Transport};
+#[cfg(unix)]
+pub use wait::WaitSet;
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub use wait::{ByteReader, ByteStream, ByteWriter, MessageStream};
 
 /// The README's code blocks, compiled and run. `tests/quick_starts.rs` builds those that take files of their own.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From below. What stands in one line does not know its neighbours.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["error", "sync", "crash"],
     &["protocol"],
     &["system"],
@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     &["ring"],
     &["transport"],
     &["channel", "capnp_channel"],
+    &["wait"],
 ];
 
 /// A module of the crate, and one within it: its face (`mod.rs`) is "".

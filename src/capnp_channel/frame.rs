@@ -15,14 +15,17 @@ const TRAVERSAL_WORDS: usize = 8 << 20;
 
 /// The segments of a frame in `bytes`. Nothing of the table is looked at again, so what `bytes` do afterwards
 /// moves no bound.
-pub(super) struct Frame<'a, B> {
+pub(super) struct Frame<B, T> {
     bytes: B,
     first: Range<usize>,
-    rest: &'a [Range<usize>],
+    rest: T,
     fault: Option<ErrorKind>,
 }
 
-impl<'a, B: Deref<Target = [u8]>> Frame<'a, B> {
+/// The segments beyond the first, in memory that is used again.
+pub(super) type Borrowed<'a> = &'a [Range<usize>];
+
+impl<'a, B: Deref<Target = [u8]>> Frame<B, Borrowed<'a>> {
     /// Reads the table. `table` is room for the segments beyond the first.
     #[inline(always)]
     pub(super) fn new(bytes: B, table: &'a mut Vec<Range<usize>>) -> Self {
@@ -32,7 +35,20 @@ impl<'a, B: Deref<Target = [u8]>> Frame<'a, B> {
             Err(kind) => Self { bytes, first: 0..0, rest: &[], fault: Some(kind) },
         }
     }
+}
 
+impl<B: Deref<Target = [u8]>> Frame<B, Vec<Range<usize>>> {
+    /// Reads the table into memory of its own.
+    pub(super) fn owned(bytes: B) -> Self {
+        let mut rest = Vec::new();
+        match parse(&bytes, &mut rest) {
+            Ok(first) => Self { bytes, first, rest, fault: None },
+            Err(kind) => Self { bytes, first: 0..0, rest: Vec::new(), fault: Some(kind) },
+        }
+    }
+}
+
+impl<B: Deref<Target = [u8]>, T> Frame<B, T> {
     /// What is wrong with the frame.
     #[inline(always)]
     pub(super) fn check(&self) -> ::capnp::Result<()> {
@@ -89,7 +105,7 @@ fn parse(bytes: &[u8], table: &mut Vec<Range<usize>>) -> Result<Range<usize>, Er
     Ok(first)
 }
 
-impl<B: Deref<Target = [u8]>> ReaderSegments for Frame<'_, B> {
+impl<B: Deref<Target = [u8]>, T: Deref<Target = [Range<usize>]>> ReaderSegments for Frame<B, T> {
     #[inline]
     fn get_segment(&self, id: u32) -> Option<&[u8]> {
         let range = match id.checked_sub(1) {

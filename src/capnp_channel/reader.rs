@@ -7,7 +7,7 @@ use std::ops::Range;
 use ::capnp::message;
 use ::capnp::traits::Owned;
 
-use super::frame::{Frame, Limits};
+use super::frame::{Borrowed, Frame, Limits};
 use crate::error::RecvError;
 use crate::ring::{ReadSlot, Window, waiting_forms};
 
@@ -18,7 +18,7 @@ use crate::ring::{ReadSlot, Window, waiting_forms};
 /// is not trusted at all use [`recv_copied`](super::CapnpReceiver::recv_copied).
 #[must_use = "the message is released when this is dropped"]
 pub struct CapnpReader<'a, R> {
-    message: message::Reader<Frame<'a, ReadSlot<'a>>>,
+    message: message::Reader<Frame<ReadSlot<'a>, Borrowed<'a>>>,
     root: PhantomData<fn() -> R>,
 }
 
@@ -26,11 +26,42 @@ pub struct CapnpReader<'a, R> {
 /// ([`recv_copied`](super::CapnpReceiver::recv_copied)), or a slot that is released later
 /// ([`drain`](super::CapnpReceiver::drain), [`listen`](super::CapnpReceiver::listen)).
 pub struct CapnpMessage<'a, R> {
-    message: message::Reader<Frame<'a, &'a [u8]>>,
+    message: message::Reader<Frame<&'a [u8], Borrowed<'a>>>,
     root: PhantomData<fn() -> R>,
 }
 
-macro_rules! reading {
+/// A received message in memory of its own: an item of a [stream](super::CapnpReceiver::into_stream).
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub struct OwnedMessage<R> {
+    message: message::Reader<Frame<OwnedBytes, Vec<Range<usize>>>>,
+    root: PhantomData<fn() -> R>,
+}
+
+/// Whole words, of which so many bytes count.
+#[cfg(feature = "async")]
+struct OwnedBytes(Vec<u64>, usize);
+
+#[cfg(feature = "async")]
+impl std::ops::Deref for OwnedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+}
+
+#[cfg(feature = "async")]
+impl<R: Owned> OwnedMessage<R> {
+    /// `len` bytes of `words` are the message.
+    pub(super) fn new(words: Vec<u64>, len: usize, limits: Limits) -> Self {
+        let bytes = OwnedBytes(words, len);
+        let options = limits.of(&bytes);
+        Self { message: message::Reader::new(Frame::owned(bytes), options), root: PhantomData }
+    }
+}
+
+macro_rules! making {
     ($type:ident, $bytes:ty) => {
         impl<'a, R: Owned> $type<'a, R> {
             #[inline(always)]
@@ -39,7 +70,16 @@ macro_rules! reading {
                 let message = message::Reader::new(Frame::new(bytes, table), options);
                 Self { message, root: PhantomData }
             }
+        }
+    };
+}
 
+making!(CapnpReader, ReadSlot<'a>);
+making!(CapnpMessage, &'a [u8]);
+
+macro_rules! reading {
+    ($type:ident $(, $life:lifetime)?) => {
+        impl<R: Owned> $type<$($life,)? R> {
             /// The message.
             ///
             /// # Errors
@@ -61,7 +101,7 @@ macro_rules! reading {
             }
         }
 
-        impl<R: Owned> fmt::Debug for $type<'_, R> {
+        impl<R: Owned> fmt::Debug for $type<$($life,)? R> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($type)).field("bytes", &self.frame_bytes().len()).finish()
             }
@@ -69,8 +109,10 @@ macro_rules! reading {
     };
 }
 
-reading!(CapnpReader, ReadSlot<'a>);
-reading!(CapnpMessage, &'a [u8]);
+reading!(CapnpReader, '_);
+reading!(CapnpMessage, '_);
+#[cfg(feature = "async")]
+reading!(OwnedMessage);
 
 /// Holds received messages, oldest first, each in the slot it arrived in, like [`Window`].
 #[must_use = "dropping a window releases its messages"]

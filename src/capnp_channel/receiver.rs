@@ -8,6 +8,8 @@ use ::capnp::message::ReaderOptions;
 use ::capnp::traits::Owned;
 
 use super::frame::Limits;
+#[cfg(feature = "async")]
+use super::reader::OwnedMessage;
 use super::reader::{CapnpMessage, CapnpReader, CapnpWindow};
 use crate::error::RecvError;
 use crate::poll::PollControl;
@@ -148,6 +150,14 @@ impl<R: Owned> CapnpReceiver<R> {
         R: 'static,
     {
         Listener::start(self, move |half, most| half.drain(most, &mut callback), ended)
+    }
+
+    /// A copy of the oldest message in memory of its own. Never waits.
+    #[cfg(feature = "async")]
+    pub(crate) fn try_recv_owned(&mut self) -> Result<OwnedMessage<R>, RecvError> {
+        let mut words = Vec::new();
+        let len = self.consumer.copied_words(&mut words, WaitLimit::None)?;
+        Ok(OwnedMessage::new(words, len, self.limits))
     }
 
     fn copied(&mut self, limit: WaitLimit) -> Result<CapnpMessage<'_, R>, RecvError> {

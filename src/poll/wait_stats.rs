@@ -131,7 +131,7 @@ impl WaitStats {
     /// How long to spin before sleeping: as long as a sleep and a wake cost, so that a wait never costs more than
     /// twice the better of spinning and sleeping at once (Karlin, Manasse, McGeoch and Owicki, "Competitive
     /// randomized algorithms for nonuniform problems", 1994); less while waits turn out long.
-    pub(super) fn spin(&self) -> Duration {
+    pub(crate) fn spin(&self) -> Duration {
         self.wake / (1 << self.halvings)
     }
 

@@ -16,7 +16,7 @@ use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
 use super::waiting::{Waits, poison, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, RecvError};
-use crate::poll::PollControl;
+use crate::poll::{PollControl, Readiness};
 use crate::protocol::{End, Half, PollMode, SKIP, Side, Words};
 use crate::segment::SideGuard;
 use crate::sync::spin_loop;
@@ -225,6 +225,12 @@ impl Consumer {
     /// Takes over what others hold to interrupt the half that this one replaces.
     pub(crate) fn succeed(&mut self, former: &Self) {
         self.endpoint.succeed(&former.endpoint);
+    }
+
+    /// What this half sleeps on in an event loop.
+    #[cfg(unix)]
+    pub(crate) fn readiness(&self) -> std::io::Result<Arc<Readiness>> {
+        self.endpoint.readiness().map(Arc::clone)
     }
 
     /// Takes any message that does not fill its slot exactly as corrupt.

@@ -20,9 +20,9 @@ use crate::protocol::SKIP;
 /// Calls that find something at once before a task lets others run.
 const TURNS: u32 = 128;
 
-/// Until a half has `need` slots, or an end.
-struct Ready<'a, H> {
-    half: &'a mut H,
+/// A task's wait until a half has a number of slots, or an end.
+#[derive(Debug)]
+pub(crate) struct Waiting {
     need: u64,
     /// When the first looks had found nothing.
     began: Option<Instant>,
@@ -34,31 +34,48 @@ struct Ready<'a, H> {
     timer: Option<Timer>,
 }
 
-impl<H: Waits + Unpin> Future for Ready<'_, H> {
-    type Output = Result<(), Stop>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let polled = this.wait(cx);
-        if polled.is_ready() {
-            this.end();
-        }
-        polled
-    }
+/// The same as a future.
+struct Ready<'a, H> {
+    half: &'a mut H,
+    waiting: Waiting,
 }
 
 impl<'a, H: Waits> Ready<'a, H> {
     fn new(half: &'a mut H, need: u64) -> Self {
         half.endpoint().choose_fence();
-        Self { half, need, began: None, armed: false, slept: false, looks: 0, timer: None }
+        Self { half, waiting: Waiting::new(need) }
+    }
+}
+
+impl<H: Waits> Future for Ready<'_, H> {
+    type Output = Result<(), Stop>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { half, waiting } = self.get_mut();
+        waiting.poll(*half, cx)
+    }
+}
+
+impl Waiting {
+    pub(crate) fn new(need: u64) -> Self {
+        Self { need, began: None, armed: false, slept: false, looks: 0, timer: None }
     }
 
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    /// Whether the half is ready. After that a new wait begins.
+    fn poll<H: Waits>(&mut self, half: &mut H, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let polled = self.wait(half, cx);
+        if polled.is_ready() {
+            self.end(half);
+        }
+        polled
+    }
+
+    fn wait<H: Waits>(&mut self, half: &mut H, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         loop {
-            if check(self.half, self.need)? {
+            if check(half, self.need)? {
                 return Poll::Ready(Ok(()));
             }
-            let Endpoint { view, waits, interruption, .. } = self.half.endpoint();
+            let Endpoint { view, waits, interruption, .. } = half.endpoint();
             if waits.probe_due() && view.pair().peer_is_gone() {
                 view.pair().record_peer_death();
                 continue;
@@ -66,12 +83,12 @@ impl<'a, H: Waits> Ready<'a, H> {
             if interruption.take() {
                 return Poll::Ready(Err(Stop::Interrupted));
             }
-            self.half.let_go();
+            half.let_go();
             if self.armed {
-                ready!(self.sleep(cx))?;
+                ready!(self.sleep(half, cx))?;
                 continue;
             }
-            match self.doze() {
+            match self.doze(half) {
                 Doze::Look => {}
                 Doze::Yield => {
                     cx.waker().wake_by_ref();
@@ -82,15 +99,15 @@ impl<'a, H: Waits> Ready<'a, H> {
                     ready!(Pin::new(timer).poll(cx));
                     self.timer = None;
                 }
-                Doze::Sleep => self.armed = arm(self.half, self.need)?,
+                Doze::Sleep => self.armed = arm(half, self.need)?,
             }
         }
     }
 
     /// Looks a number of times, and says what to do next.
-    fn doze(&mut self) -> Doze {
-        let next = self.half.next();
-        let Endpoint { view, waits, interruption, .. } = self.half.endpoint();
+    fn doze<H: Waits>(&mut self, half: &mut H) -> Doze {
+        let next = half.next();
+        let Endpoint { view, waits, interruption, .. } = half.endpoint();
         let (words, slots, site) = (view.words(), view.slot_count(), view.park_site());
         let (need, looks) = (self.need, &mut self.looks);
         let ready = || {
@@ -103,8 +120,8 @@ impl<'a, H: Waits> Ready<'a, H> {
     }
 
     /// Sleeps on the event. Ready when there is something to do, perhaps.
-    fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        let Endpoint { waits, registration, readiness, .. } = self.half.endpoint();
+    fn sleep<H: Waits>(&mut self, half: &mut H, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let Endpoint { waits, registration, readiness, .. } = half.endpoint();
         if let Some(readiness) = readiness.get() {
             ready!(Registration::poll(registration, readiness.event(), cx))?;
             if readiness.rise() {
@@ -116,8 +133,8 @@ impl<'a, H: Waits> Ready<'a, H> {
     }
 
     /// After the wait.
-    fn end(&mut self) {
-        let endpoint = self.half.endpoint();
+    fn end<H: Waits>(&mut self, half: &mut H) {
+        let endpoint = half.endpoint();
         if self.armed {
             endpoint.rise();
             self.slept = true;
@@ -127,6 +144,7 @@ impl<'a, H: Waits> Ready<'a, H> {
             endpoint.waits.waited(began, Instant::now(), self.slept);
         }
         endpoint.interval.waited(self.looks);
+        *self = Self::new(self.need);
     }
 }
 
@@ -170,6 +188,19 @@ impl Consumer {
         Holding(self).0.message_ready().await
     }
 
+    /// Whether a call that does not wait finds a message, or an end; for who is polled.
+    pub(crate) fn poll_message(
+        &mut self,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), RecvError>> {
+        ready!(Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx));
+        while !self.has_message()? {
+            ready!(waiting.poll(self, cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Whether a message is known; what is skipped before it is stepped over.
     #[inline]
     fn has_message(&mut self) -> Result<bool, RecvError> {
@@ -187,6 +218,19 @@ impl Consumer {
 }
 
 impl Producer {
+    /// Whether a call that does not wait gets a slot, or an error; for who is polled.
+    pub(crate) fn poll_slot(
+        &mut self,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        ready!(Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx));
+        while self.known_free() == 0 {
+            ready!(waiting.poll(self, cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Until a call that does not wait gets a slot, or an error: also for a message that fits no slot.
     #[inline]
     pub(crate) async fn slot_ready(&mut self, bytes: usize) -> Result<(), SendError> {

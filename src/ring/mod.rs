@@ -7,6 +7,8 @@
 //! skipped.
 
 mod batch;
+#[cfg(feature = "async")]
+mod bytes;
 mod consumer;
 mod endpoint;
 #[cfg(feature = "async")]
@@ -25,7 +27,11 @@ mod waiting;
 mod window;
 
 pub use batch::Batch;
+#[cfg(feature = "async")]
+pub(crate) use bytes::Partly;
 pub use consumer::Consumer;
+#[cfg(feature = "async")]
+pub(crate) use future::Waiting;
 pub use interrupter::Interrupter;
 pub use producer::Producer;
 pub use slot::{ReadSlot, WriteSlot};

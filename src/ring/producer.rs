@@ -239,6 +239,17 @@ impl Producer {
         self.publish();
     }
 
+    /// Closes this direction in order, now.
+    #[cfg(feature = "async")]
+    pub(crate) fn shut_down(&mut self) {
+        if !self.endpoint.finished {
+            self.let_go();
+            self.endpoint.finished = true;
+            self.give_up();
+            self.close();
+        }
+    }
+
     /// Slots known to be free.
     #[cfg(feature = "async")]
     #[inline]

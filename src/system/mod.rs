@@ -9,6 +9,8 @@ mod life;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(unix)]
+mod poller;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 pub(crate) mod prefetch;
@@ -146,6 +148,8 @@ pub(crate) struct Scheduling {
 
 #[cfg(target_os = "linux")]
 pub(crate) use life::LifeMark;
+#[cfg(unix)]
+pub(crate) use poller::Poller;
 
 /// Only Linux marks a word at a process's death.
 #[cfg(not(target_os = "linux"))]

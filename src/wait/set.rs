@@ -1,0 +1,240 @@
+//! One thread that waits for many channels.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::poll::{Readiness, WaitStats};
+use crate::protocol::Kernel;
+use crate::sync::spin_loop;
+use crate::system::{Host, Poller};
+use crate::transport::ReceiveHalf;
+
+/// Looks between two readings of the clock.
+const LOOKS: u32 = 128;
+
+/// Waits for messages on many channels at once, in one thread.
+///
+/// Each receiving half is put in under a key of the user's. A wait returns the keys of those that have something to
+/// receive or whose peer is gone, and costs the same however many others are in the set.
+///
+/// ```
+/// use capnproto_shm_transport::{Config, Transport, WaitSet};
+///
+/// # let name = format!("doc-wait-set-{}", std::process::id());
+/// # let wait = std::time::Duration::from_secs(1);
+/// let mut a = Transport::create(&name, &Config::new())?;
+/// let mut b = Transport::open(&name, wait)?;
+/// let (_, from_a) = b.halves();
+///
+/// let mut set = WaitSet::new()?;
+/// set.insert(7, from_a)?;
+/// assert!(set.wait(Some(std::time::Duration::ZERO))?.is_empty());
+/// a.send(b"hello")?;
+/// assert_eq!(set.wait(None)?, [7]);
+/// assert_eq!(&*from_a.try_recv()?, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A key is returned again as long as its half has messages that it has not released, and after its peer's end until it
+/// is removed. A half that is dropped is forgotten. One that belongs to a channel that was reopened must be inserted
+/// again. A half belongs in one set at a time, and is not to be waited for otherwise meanwhile.
+#[derive(Debug)]
+pub struct WaitSet {
+    poller: Poller,
+    members: HashMap<u64, Arc<Readiness>>,
+    /// Members that do not sleep on their events: those of the last wait, and those that were inserted since.
+    awake: Vec<u64>,
+    ready: Vec<u64>,
+    told: Vec<u64>,
+    stats: WaitStats,
+}
+
+impl WaitSet {
+    /// An empty set.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no descriptor.
+    pub fn new() -> io::Result<Self> {
+        let (members, stats) = (HashMap::new(), WaitStats::default());
+        let (awake, ready, told) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { poller: Poller::new()?, members, awake, ready, told, stats })
+    }
+
+    /// Puts a receiving half in: a [`Consumer`](crate::Consumer), a [`Receiver`](crate::Receiver) or a `CapnpReceiver`.
+    /// The half stays the caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the key is taken. Otherwise if the system gives no descriptor,
+    /// or no thread to watch the peer's life.
+    pub fn insert(&mut self, key: u64, receiver: &mut impl ReceiveHalf) -> io::Result<()> {
+        if self.members.contains_key(&key) {
+            let message =
+                format!("the set has a half under the key {key} already; remove it or take another key");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        let readiness = receiver.consumer_mut().readiness()?;
+        self.poller.add(readiness.event(), key)?;
+        self.members.insert(key, readiness);
+        self.awake.push(key);
+        Ok(())
+    }
+
+    /// Takes a half out. Nothing happens if there is none under this key.
+    pub fn remove(&mut self, key: u64) {
+        if let Some(readiness) = self.members.remove(&key) {
+            self.poller.remove(readiness.event());
+            readiness.rise();
+        }
+    }
+
+    /// How many halves are in the set.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Waits until there is something to receive, at most so long, or as long as it takes. Returns the keys of those that
+    /// have something to receive, or whose peer is gone; none if the time is over. Before it sleeps, it looks for about as
+    /// long as a sleep and a wake cost at the halves that had something last.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if it refuses to wait.
+    pub fn wait(&mut self, limit: Option<Duration>) -> io::Result<&[u64]> {
+        // A time that the clock cannot reach has no end.
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.awake.append(&mut self.ready);
+        self.look();
+        if self.ready.is_empty() && left() != Some(Duration::ZERO) {
+            self.spin(left());
+        }
+        loop {
+            if self.ready.is_empty() {
+                self.arm();
+            }
+            if !self.ready.is_empty() {
+                // Those that sleep are not to wait for ever for those that have much to say.
+                self.sleep(Some(Duration::ZERO))?;
+                return Ok(&self.ready);
+            }
+            let left = left();
+            self.sleep(left)?;
+            if !self.ready.is_empty() || left == Some(Duration::ZERO) {
+                return Ok(&self.ready);
+            }
+        }
+    }
+
+    /// Moves those that have something to say from `awake` to `ready`.
+    fn look(&mut self) {
+        let Self { members, awake, ready, .. } = self;
+        awake.retain(|key| {
+            let Some(readiness) = members.get(key) else { return false };
+            if is_dropped(readiness) {
+                members.remove(key);
+                return false;
+            }
+            let found = is_ready(readiness);
+            if found {
+                ready.push(*key);
+            }
+            !found
+        });
+    }
+
+    /// Looks for a while at those that are awake.
+    fn spin(&mut self, limit: Option<Duration>) {
+        let began = Instant::now();
+        let time = limit.map_or(self.stats.spin(), |limit| limit.min(self.stats.spin()));
+        while !self.awake.is_empty() && self.ready.is_empty() && began.elapsed() < time {
+            let found = |key| self.members.get(key).is_some_and(is_ready);
+            for _ in 0..LOOKS {
+                if self.awake.iter().any(found) {
+                    break;
+                }
+                spin_loop();
+            }
+            self.look();
+        }
+    }
+
+    /// Has all that are awake sleep on their events, but for those that have something to say.
+    fn arm(&mut self) {
+        let halves = || self.awake.iter().filter_map(|key| self.members.get(key));
+        halves().for_each(|half| half.announce());
+        // One barrier serves them all.
+        if halves().any(|half| half.needs_barrier()) {
+            Host::barrier();
+        }
+        let ready = &mut self.ready;
+        for key in self.awake.drain(..) {
+            let Some(half) = self.members.get(&key) else { continue };
+            if is_ready(half) {
+                half.rise();
+                ready.push(key);
+            } else {
+                half.stay();
+            }
+        }
+    }
+
+    /// Waits for an event, and wakes the halves whose events are set.
+    fn sleep(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        if self.awake.len() + self.ready.len() == self.members.len() && limit == Some(Duration::ZERO) {
+            // Nobody sleeps.
+            return Ok(());
+        }
+        let began = Instant::now();
+        match self.poller.wait(limit, &mut self.told) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            waited => waited?,
+        }
+        let slept = limit != Some(Duration::ZERO);
+        for key in self.told.drain(..) {
+            let Some(half) = self.members.get(&key) else { continue };
+            half.clear();
+            if half.rise() && slept {
+                self.stats.woken(half.woken_ago());
+            }
+            if !self.ready.contains(&key) {
+                self.awake.push(key);
+            }
+        }
+        self.look();
+        if slept && !self.ready.is_empty() {
+            self.stats.waited(began, Instant::now(), true);
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is something to receive, or the peer is gone.
+fn is_ready(readiness: &Arc<Readiness>) -> bool {
+    let words = readiness.pair().rx.words();
+    // Acquire: whoever receives then sees what was published before. It is looked at again there in any case.
+    words.producer.tail.load(Ordering::Acquire) != words.consumer.head.load(Ordering::Relaxed)
+        || !words.producer_status.is_open()
+}
+
+/// Whether the half itself is no more.
+fn is_dropped(readiness: &Arc<Readiness>) -> bool {
+    !readiness.pair().rx.words().consumer_status.is_open()
+}
+
+impl Drop for WaitSet {
+    fn drop(&mut self) {
+        self.members.values().for_each(|readiness| {
+            readiness.rise();
+        });
+    }
+}

@@ -30,7 +30,7 @@ use std::time::Duration;
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
-use protocol::{End, Fence, Kernel, Words};
+use protocol::{End, EndpointStatus, Fence, Kernel, Rest, Words};
 use sync::{AtomicU32, Ordering, fence};
 
 loom::lazy_static! {
@@ -70,10 +70,43 @@ impl Kernel for Model {
     }
 }
 
+/// An event as loom can try it: set until it is cleared. The kernel does either under a lock.
+struct Event {
+    set: Mutex<bool>,
+    sleeper: Condvar,
+}
+
+impl Event {
+    fn new() -> Self {
+        Self { set: Mutex::new(false), sleeper: Condvar::new() }
+    }
+
+    fn notify(&self) {
+        *self.set.lock().unwrap() = true;
+        self.sleeper.notify_all();
+    }
+
+    /// What an event loop does: sleeps until it is set.
+    fn wait(&self) {
+        let mut set = self.set.lock().unwrap();
+        while !*set {
+            set = self.sleeper.wait(set).unwrap();
+        }
+    }
+
+    fn clear(&self) {
+        *self.set.lock().unwrap() = false;
+    }
+}
+
 /// The words of a ring and its slots; loom reports any slot that both sides touch at once.
 struct Ring<const SLOTS: usize> {
     words: Words,
     slots: [UnsafeCell<u64>; SLOTS],
+    /// How both ends sleep, and on what if not on their words.
+    rest: Rest,
+    producer_event: Event,
+    consumer_event: Event,
 }
 
 // SAFETY: the cells are what the protocol guards; loom checks that it does.
@@ -81,8 +114,37 @@ struct Ring<const SLOTS: usize> {
 unsafe impl<const SLOTS: usize> Sync for Ring<SLOTS> {}
 
 impl<const SLOTS: usize> Ring<SLOTS> {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { words: Words::default(), slots: std::array::from_fn(|_| UnsafeCell::new(0)) })
+    fn new(rest: Rest) -> Arc<Self> {
+        Arc::new(Self {
+            words: Words::default(),
+            slots: std::array::from_fn(|_| UnsafeCell::new(0)),
+            rest,
+            producer_event: Event::new(),
+            consumer_event: Event::new(),
+        })
+    }
+
+    /// Sleeps until `ready`, perhaps: as `poll::wait` does, or as `poll::readiness` and an event loop do.
+    fn sleep(
+        &self,
+        own: &EndpointStatus,
+        peer: &EndpointStatus,
+        event: &Event,
+        ready: impl FnOnce() -> bool,
+    ) {
+        if self.rest == Rest::Futex {
+            own.park::<Model>(peer, true, Duration::MAX, ready);
+            return;
+        }
+        event.clear();
+        own.announce(Rest::Descriptor);
+        if peer.needs_barrier() {
+            Model::barrier();
+        }
+        if !ready() {
+            event.wait();
+        }
+        own.rise();
     }
 
     #[allow(unsafe_code)]
@@ -101,7 +163,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
     fn wait_free(&self, tail: u64, slots: u64) {
         let free = || SLOTS as u64 - self.words.taken(tail, SLOTS as u64).unwrap() >= slots;
         while !free() {
-            self.words.producer_status.park::<Model>(&self.words.consumer_status, true, Duration::MAX, free);
+            self.sleep(&self.words.producer_status, &self.words.consumer_status, &self.producer_event, free);
         }
     }
 
@@ -115,12 +177,8 @@ impl<const SLOTS: usize> Ring<SLOTS> {
                 0 if end != End::Open => return Err(end),
                 0 => {
                     let ready = || count() > 0 || ended() != End::Open || self.words.producer_status.died();
-                    self.words.consumer_status.park::<Model>(
-                        &self.words.producer_status,
-                        true,
-                        Duration::MAX,
-                        ready,
-                    );
+                    let (own, peer) = (&self.words.consumer_status, &self.words.producer_status);
+                    self.sleep(own, peer, &self.consumer_event, ready);
                     if self.words.producer_status.died() && count() == 0 {
                         return Err(End::Died);
                     }
@@ -135,7 +193,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
             End::Superseded => self.words.producer_status.supersede(),
             end => self.words.producer_status.finish(end),
         }
-        self.words.consumer_status.wake::<Model>(Fence::Full, None);
+        self.words.consumer_status.wake::<Model>(Fence::Full, None, || self.consumer_event.notify());
     }
 
     /// Publishes messages of these many slots each: the sequence is each slot's value.
@@ -147,7 +205,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
                 self.write(sequence, sequence);
             }
             tail += span;
-            self.words.publish::<Model>(tail, fence);
+            self.words.publish::<Model>(tail, fence, || self.consumer_event.notify());
         }
     }
 
@@ -160,7 +218,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
                 assert_eq!(self.read(sequence), sequence);
             }
             next += published;
-            self.words.release::<Model>(next, fence);
+            self.words.release::<Model>(next, fence, || self.producer_event.notify());
         }
     }
 }
@@ -179,9 +237,15 @@ fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Sync + Sen
 }
 
 /// Runs both sides; the consumer in the model's main thread.
-fn duel<const SLOTS: usize>(name: &str, preemptions: Option<usize>, spans: &'static [u64], fence: Fence) {
+fn duel<const SLOTS: usize>(
+    name: &str,
+    preemptions: Option<usize>,
+    rest: Rest,
+    spans: &'static [u64],
+    fence: Fence,
+) {
     explore(name, preemptions, move || {
-        let ring = Ring::<SLOTS>::new();
+        let ring = Ring::<SLOTS>::new(rest);
         let producer = Arc::clone(&ring);
         let thread = thread::spawn(move || producer.produce(spans, fence));
         ring.consume(spans.iter().sum(), fence);
@@ -191,28 +255,57 @@ fn duel<const SLOTS: usize>(name: &str, preemptions: Option<usize>, spans: &'sta
 
 #[test]
 fn publish_and_consume_with_parking_on_both_sides() {
-    duel::<1>("parking on both sides", Some(4), &[1, 1], Fence::Full);
+    duel::<1>("parking on both sides", Some(4), Rest::Futex, &[1, 1], Fence::Full);
 }
 
 #[test]
 fn the_same_with_the_sleepers_barrier_for_both() {
-    duel::<1>("parking, light fence", Some(4), &[1, 1], Fence::Light);
+    duel::<1>("parking, light fence", Some(4), Rest::Futex, &[1, 1], Fence::Light);
 }
 
 #[test]
 fn full_and_empty_in_a_ring_of_two() {
-    duel::<2>("full and empty", Some(3), &[1, 1, 1], Fence::Full);
+    duel::<2>("full and empty", Some(3), Rest::Futex, &[1, 1, 1], Fence::Full);
 }
 
 #[test]
 fn a_span_waits_for_all_its_slots_and_is_seen_whole() {
-    duel::<2>("span", Some(4), &[1, 2], Fence::Full);
+    duel::<2>("span", Some(4), Rest::Futex, &[1, 2], Fence::Full);
+}
+
+#[test]
+fn arm_and_notify_on_both_sides() {
+    duel::<1>("events on both sides", Some(4), Rest::Descriptor, &[1, 1], Fence::Full);
+}
+
+#[test]
+fn arm_and_notify_with_the_sleepers_barrier() {
+    duel::<1>("events, light fence", Some(4), Rest::Descriptor, &[1, 1], Fence::Light);
+}
+
+#[test]
+fn arm_and_notify_for_a_span() {
+    duel::<2>("events, span", Some(3), Rest::Descriptor, &[1, 2], Fence::Full);
+}
+
+/// A half that armed and went away, without waiting, is woken no more by the next that arms than it should be: a stale
+/// notification at most makes it look in vain.
+#[test]
+fn arming_again_after_a_dropped_wait_loses_no_wake() {
+    explore("armed twice", Some(4), || {
+        let ring = Ring::<1>::new(Rest::Descriptor);
+        let producer = Arc::clone(&ring);
+        let thread = thread::spawn(move || producer.produce(&[1], Fence::Full));
+        ring.words.consumer_status.announce(Rest::Descriptor);
+        ring.consume(1, Fence::Full);
+        thread.join().unwrap();
+    });
 }
 
 /// Everything published before an end is received before the end is.
-fn end_is_last(name: &str, preemptions: Option<usize>, end: End) {
+fn end_is_last(name: &str, preemptions: Option<usize>, rest: Rest, end: End) {
     explore(name, preemptions, move || {
-        let ring = Ring::<2>::new();
+        let ring = Ring::<2>::new(rest);
         let producer = Arc::clone(&ring);
         let thread = thread::spawn(move || {
             producer.produce(&[1], Fence::Full);
@@ -226,18 +319,23 @@ fn end_is_last(name: &str, preemptions: Option<usize>, end: End) {
 
 #[test]
 fn close_wakes_and_comes_last() {
-    end_is_last("close", Some(5), End::Closed);
+    end_is_last("close", Some(5), Rest::Futex, End::Closed);
+}
+
+#[test]
+fn close_notifies_and_comes_last() {
+    end_is_last("close, events", Some(5), Rest::Descriptor, End::Closed);
 }
 
 #[test]
 fn supersede_wakes_and_comes_last() {
-    end_is_last("supersede", Some(5), End::Superseded);
+    end_is_last("supersede", Some(5), Rest::Futex, End::Superseded);
 }
 
 #[test]
 fn only_one_end_is_remembered_unless_superseded() {
     explore("ends meet", None, || {
-        let ring = Ring::<1>::new();
+        let ring = Ring::<1>::new(Rest::Futex);
         let other = Arc::clone(&ring);
         let thread = thread::spawn(move || other.words.producer_status.finish(End::Closed));
         ring.words.producer_status.finish(End::Died);
@@ -256,7 +354,7 @@ fn a_death_wakes_a_sleeper_and_comes_after_what_was_published() {
     const OWNED: u32 = 0x8000_0001;
     const OWNER_DIED: u32 = 0x4000_0000;
     explore("death", Some(4), || {
-        let ring = Ring::<2>::new();
+        let ring = Ring::<2>::new(Rest::Futex);
         ring.words.producer_status.life.store(OWNED, Ordering::Relaxed);
         let producer = Arc::clone(&ring);
         let thread = thread::spawn(move || {
@@ -306,14 +404,14 @@ impl Kernel for Unbarriered {
 #[test]
 fn a_promise_of_fences_that_is_taken_back_loses_no_wake() {
     explore("promise of fences", None, || {
-        let ring = Ring::<1>::new();
+        let ring = Ring::<1>::new(Rest::Futex);
         ring.words.producer_status.promise_fences(true);
         let actor = Arc::clone(&ring);
         let thread = thread::spawn(move || {
             actor.words.producer_status.promise_fences(false);
             actor.words.producer.tail.store(1, Ordering::Release);
             if actor.words.consumer_status.parked.load(Ordering::Relaxed) != 0 {
-                actor.words.consumer_status.wake::<Unbarriered>(Fence::Full, None);
+                actor.words.consumer_status.wake::<Unbarriered>(Fence::Full, None, || ());
             }
         });
         let sent = || ring.words.published(0, 1).unwrap() > 0;

@@ -211,6 +211,10 @@ pub enum Missing {
     SideA,
     /// Another side B has been there and left; side A must create the channel anew.
     FreshGeneration,
+    /// No server is bound to the name.
+    Server,
+    /// The server has not accepted this client: its program does not call `accept`, or has as many clients as it allows.
+    Place,
 }
 
 impl std::fmt::Display for Missing {
@@ -220,6 +224,8 @@ impl std::fmt::Display for Missing {
             Self::Ready => "it is only half made",
             Self::SideA => "its side A has died or closed",
             Self::FreshGeneration => "another side B was there and left; side A must create it anew",
+            Self::Server => "no server is bound to it",
+            Self::Place => "the server has accepted no further client",
         })
     }
 }
@@ -281,6 +287,24 @@ pub enum OpenError {
         /// What this side declares.
         expected: String,
     },
+    /// The server's filter refuses this client.
+    #[error("server {name:?} refuses this client; its filter says who may connect")]
+    Refused {
+        /// The name asked for.
+        name: String,
+    },
+    /// What answers under the server's name does not speak as this version does.
+    #[error(
+        "server {name:?} speaks version {found} of the handshake, this side {supported}; use one version on both sides"
+    )]
+    Handshake {
+        /// The name asked for.
+        name: String,
+        /// What the server speaks, 0 if it is no server of this library's.
+        found: u32,
+        /// What this side speaks.
+        supported: u32,
+    },
     /// An anonymous channel has no name to open again.
     #[error("an anonymous channel cannot be reopened; take new descriptors from `Transport::pair`")]
     NoName,
@@ -294,6 +318,29 @@ pub enum OpenError {
         action: &'static str,
         /// The file.
         path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Why a server gave no client.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// No client has connected, and the call does not wait.
+    #[error("no client has connected yet; wait with `accept`")]
+    Empty,
+    /// No client connected until the deadline.
+    #[error("no client connected until the deadline")]
+    Timeout,
+    /// A channel for a client could not be made. That client is refused; the server goes on.
+    #[error("a client was refused because its channel could not be made: {0}")]
+    Create(#[from] CreateError),
+    /// The system refused.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// The operation that failed.
+        action: &'static str,
         /// The system's reason.
         source: io::Error,
     },

@@ -86,6 +86,8 @@ mod poll;
 mod protocol;
 mod ring;
 mod segment;
+#[cfg(target_os = "linux")]
+mod server;
 mod sync;
 mod system;
 mod transport;
@@ -105,12 +107,15 @@ pub use capnp_channel::{
 pub use channel::{Channel, PodBatch, PodMut, PodRef, PodWindow, Receiver, Sender};
 pub use config::Config;
 pub use error::{
-    ConfigError, Corruption, CreateError, Missing, OpenError, RecvError, RemoveError, SegmentError, SendError,
+    AcceptError, ConfigError, Corruption, CreateError, Missing, OpenError, RecvError, RemoveError,
+    SegmentError, SendError,
 };
 pub use poll::PollControl;
 pub use protocol::{PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
-pub use transport::{Listener, Stats, Transport};
+#[cfg(target_os = "linux")]
+pub use server::{Limits, Server};
+pub use transport::{Kind, Listener, Peer, Stats, Transport};
 #[cfg(unix)]
 pub use wait::WaitSet;
 #[cfg(feature = "async")]

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 9] = [
     &["ring"],
     &["transport"],
     &["channel", "capnp_channel"],
-    &["wait"],
+    &["wait", "server"],
 ];
 
 /// A module of the crate, and one within it: its face (`mod.rs`) is "".

@@ -37,6 +37,7 @@ impl<'a, B: Deref<Target = [u8]>> Frame<B, Borrowed<'a>> {
     }
 }
 
+#[cfg(feature = "async")]
 impl<B: Deref<Target = [u8]>> Frame<B, Vec<Range<usize>>> {
     /// Reads the table into memory of its own.
     pub(super) fn owned(bytes: B) -> Self {

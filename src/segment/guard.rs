@@ -1,5 +1,6 @@
 //! One side's claim to be that side.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::pair::SegmentPair;
@@ -14,16 +15,21 @@ pub(crate) struct SideGuard {
     pub(crate) pair: Arc<SegmentPair>,
     /// Where the kernel writes that this process has died.
     _life: [Option<LifeMark>; 2],
+    /// What else ends with this side.
+    _lease: Lease,
 }
+
+/// What a side holds of others as long as it lives.
+pub(crate) type Lease = Option<Box<dyn Any + Send + Sync>>;
 
 impl SideGuard {
     /// The side holds its lock already, and has not attached yet.
-    pub(crate) fn new(pair: SegmentPair) -> Self {
+    pub(crate) fn new(pair: SegmentPair, lease: Lease) -> Self {
         // A side B that died before it attached may have left its marks.
         pair.tx.words().producer_status.forget_life();
         pair.rx.words().consumer_status.forget_life();
         let life = [pair.tx.watch_life(Half::Producer), pair.rx.watch_life(Half::Consumer)];
-        Self { pair: Arc::new(pair), _life: life }
+        Self { pair: Arc::new(pair), _life: life, _lease: lease }
     }
 }
 

@@ -8,8 +8,10 @@ mod guard;
 mod pair;
 mod region;
 
+#[cfg(target_os = "linux")]
+pub(crate) use events::Events;
 pub(crate) use events::HostEvent;
 pub(crate) use file::{Access, SegmentFile};
-pub(crate) use guard::SideGuard;
+pub(crate) use guard::{Lease, SideGuard};
 pub(crate) use pair::SegmentPair;
 pub(crate) use region::Segment;

@@ -37,6 +37,12 @@ impl SegmentPair {
         }
     }
 
+    /// The same with events that both sides have from the beginning.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_events(self, events: Events) -> Self {
+        Self { events, ..self }
+    }
+
     /// What this side is capable of, in bits.
     pub(crate) fn capabilities(&self) -> u32 {
         let barrier = if Host::has_barrier() { CAN_BARRIER } else { 0 };

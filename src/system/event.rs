@@ -8,7 +8,9 @@
 use std::ffi::CString;
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -28,9 +30,22 @@ const FIFO_BYTES: usize = 4096;
 const READS: usize = 16;
 
 impl FileEvent {
-    /// An eventfd or a FIFO that somebody handed over.
+    /// An eventfd that somebody handed over, if it is one, and writing to it never waits.
     #[cfg(target_os = "linux")]
-    pub(crate) fn handed(descriptor: OwnedFd) -> Self {
+    pub(crate) fn handed(descriptor: OwnedFd) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let entry = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        let is_eventfd = std::fs::read_link(entry)?.as_os_str() == "anon_inode:[eventfd]";
+        let flags = rustix::fs::fcntl_getfl(&descriptor)?;
+        match is_eventfd && flags.contains(rustix::fs::OFlags::NONBLOCK) {
+            true => Ok(Self(descriptor.into())),
+            false => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Something else that is set until there is nothing to do.
+    #[cfg(all(target_os = "linux", feature = "async"))]
+    pub(crate) fn watched(descriptor: OwnedFd) -> Self {
         Self(descriptor.into())
     }
 

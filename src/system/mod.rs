@@ -14,6 +14,8 @@ mod poller;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 pub(crate) mod prefetch;
+#[cfg(target_os = "linux")]
+mod socket;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -150,6 +152,8 @@ pub(crate) struct Scheduling {
 pub(crate) use life::LifeMark;
 #[cfg(unix)]
 pub(crate) use poller::Poller;
+#[cfg(target_os = "linux")]
+pub(crate) use socket::{Credentials, Socket, fits_address};
 
 /// Only Linux marks a word at a process's death.
 #[cfg(not(target_os = "linux"))]

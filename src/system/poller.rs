@@ -3,10 +3,8 @@
 #![cfg_attr(not(target_os = "linux"), allow(unsafe_code))]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
-
-use super::event::FileEvent;
 
 /// Events told by one call, at most: further ones come with the next.
 const BURST: usize = 64;
@@ -14,6 +12,12 @@ const BURST: usize = 64;
 /// Events that are waited for together, each under a key.
 #[derive(Debug)]
 pub(crate) struct Poller(OwnedFd);
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 #[cfg(target_os = "linux")]
 mod calls {
@@ -26,14 +30,14 @@ mod calls {
             Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
         }
 
-        pub(crate) fn add(&self, event: &FileEvent, key: u64) -> io::Result<()> {
+        pub(crate) fn add(&self, source: impl AsFd, key: u64) -> io::Result<()> {
             let data = epoll::EventData::new_u64(key);
-            Ok(epoll::add(&self.0, event.as_fd(), data, epoll::EventFlags::IN)?)
+            Ok(epoll::add(&self.0, source, data, epoll::EventFlags::IN)?)
         }
 
-        pub(crate) fn remove(&self, event: &FileEvent) {
+        pub(crate) fn remove(&self, source: impl AsFd) {
             // It may be gone already.
-            let _ = epoll::delete(&self.0, event.as_fd());
+            let _ = epoll::delete(&self.0, source);
         }
 
         /// Adds the keys of events that are set to `keys`, waiting for one so long, for ever if there is no limit.
@@ -66,8 +70,8 @@ mod calls {
             Ok(Self(kqueue()?))
         }
 
-        fn change(&self, event: &FileEvent, flags: EventFlags, key: u64) -> io::Result<()> {
-            let filter = EventFilter::Read(event.as_fd().as_raw_fd());
+        fn change(&self, source: impl AsFd, flags: EventFlags, key: u64) -> io::Result<()> {
+            let filter = EventFilter::Read(source.as_fd().as_raw_fd());
             let change = [Event::new(filter, flags, std::ptr::without_provenance_mut(key as usize))];
             let mut none: [Event; 0] = [];
             // SAFETY: the descriptor is open as long as the event is borrowed, and the key is no address.
@@ -75,13 +79,13 @@ mod calls {
             Ok(())
         }
 
-        pub(crate) fn add(&self, event: &FileEvent, key: u64) -> io::Result<()> {
-            self.change(event, EventFlags::ADD, key)
+        pub(crate) fn add(&self, source: impl AsFd, key: u64) -> io::Result<()> {
+            self.change(source, EventFlags::ADD, key)
         }
 
-        pub(crate) fn remove(&self, event: &FileEvent) {
+        pub(crate) fn remove(&self, source: impl AsFd) {
             // It may be gone already.
-            let _ = self.change(event, EventFlags::DELETE, 0);
+            let _ = self.change(source, EventFlags::DELETE, 0);
         }
 
         /// Adds the keys of events that are set to `keys`, waiting for one so long, for ever if there is no limit.

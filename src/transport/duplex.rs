@@ -6,6 +6,7 @@
 //! in a public type, and give that type its methods by [`duplex_methods`] and [`delegate`].
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::lifecycle;
@@ -52,10 +53,44 @@ pub(crate) struct Duplex<S, R> {
     /// None if the channel is anonymous.
     name: Option<String>,
     config: Config,
+    /// Who is on the other side, if the system has said so.
+    peer: Option<Peer>,
+}
+
+/// A channel of some kind of message, which a server gives its clients: [`Transport`](crate::Transport),
+/// [`Channel`](crate::Channel) or `CapnpChannel`.
+pub trait Kind: Sized {
+    #[doc(hidden)]
+    fn declared() -> Declared;
+    #[doc(hidden)]
+    fn from_side(side: NewSide) -> Self;
+}
+
+/// What a kind of channel exchanges.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared(pub(crate) Payloads);
+
+/// A side that was made for it.
+#[derive(Debug)]
+pub struct NewSide {
+    pub(crate) guard: Arc<SideGuard>,
+    pub(crate) config: Config,
+    pub(crate) peer: Peer,
+}
+
+/// Who is on the other side of a channel, as the system attests it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The process's number, as this side's pid namespace knows it; 0 if it does not.
+    pub pid: u32,
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
 }
 
 impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
-    fn payloads() -> Payloads {
+    pub(crate) fn payloads() -> Payloads {
         Payloads { tx: S::payload(), rx: R::payload() }
     }
 
@@ -87,7 +122,8 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
 
     #[cfg(target_os = "linux")]
     pub(crate) fn pair(config: &Config) -> Result<(Self, [std::os::fd::OwnedFd; 2]), CreateError> {
-        let guard = lifecycle::create_anonymous(config, Self::payloads())?;
+        let events = crate::segment::Events::default();
+        let guard = lifecycle::create_anonymous(config, Self::payloads(), events, None)?;
         let descriptor = |segment: &crate::segment::Segment| {
             let path = std::path::Path::new("/proc/self/fd");
             segment.descriptor().map_err(crate::error::Failure::at("open again", path))
@@ -101,19 +137,29 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
         descriptors: [std::os::fd::OwnedFd; 2],
         config: &Config,
     ) -> Result<Self, OpenError> {
-        let guard = lifecycle::open_anonymous(descriptors, config, Self::payloads())?;
+        let (name, events) = ("(anonymous)", crate::segment::Events::default());
+        let guard = lifecycle::open_anonymous(name, descriptors, config, Self::payloads(), events)?;
         Ok(Self::new(guard, None, config))
     }
 }
 
 impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
-    fn new(guard: std::sync::Arc<SideGuard>, name: Option<&str>, config: &Config) -> Self {
+    fn new(guard: Arc<SideGuard>, name: Option<&str>, config: &Config) -> Self {
         Self {
-            sender: S::new(Producer::new(std::sync::Arc::clone(&guard))),
+            sender: S::new(Producer::new(Arc::clone(&guard))),
             receiver: R::new(Consumer::new(guard)),
             name: name.map(str::to_owned),
             config: config.clone(),
+            peer: None,
         }
+    }
+
+    pub(crate) fn from_side(side: NewSide) -> Self {
+        Self { peer: Some(side.peer), ..Self::new(side.guard, None, &side.config) }
+    }
+
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        self.peer
     }
 
     pub(crate) fn peer_attached(&self) -> bool {
@@ -227,6 +273,16 @@ macro_rules! duplex_methods {
             }
         }
 
+        impl<$($generics)*> $crate::transport::Kind for $channel<$($types)*> where $($made)* {
+            fn declared() -> $crate::transport::Declared {
+                $crate::transport::Declared(Duplex::<$sender, $receiver>::payloads())
+            }
+
+            fn from_side(side: $crate::transport::NewSide) -> Self {
+                Self(Duplex::from_side(side))
+            }
+        }
+
         impl<$($generics)*> $channel<$($types)*> {
             /// Gives the two halves to whoever needs them: each is `Send`. The channel's name goes with the last.
             pub fn split(self) -> ($sender, $receiver) {
@@ -241,6 +297,12 @@ macro_rules! duplex_methods {
             /// Which side of the channel this is.
             pub fn side(&self) -> Side {
                 self.0.sender.producer().side()
+            }
+
+            /// Who is on the other side, as the system attests it: of a channel between a server and its client. `None`
+            /// for any other channel.
+            pub fn peer(&self) -> Option<$crate::transport::Peer> {
+                self.0.peer()
             }
 
             /// Whether the other side has ever been there. It may have gone since.

@@ -16,7 +16,9 @@ use crate::config::{Config, Slots};
 use crate::crash::step;
 use crate::error::{ConfigError, CreateError, Failure, FileError, Missing, OpenError, RemoveError};
 use crate::protocol::{Direction, End, Fence, Fixed, Geometry, Half, PollMode, Side, check_name, file_name};
-use crate::segment::{Access, Segment, SegmentFile, SegmentPair, SideGuard};
+#[cfg(target_os = "linux")]
+use crate::segment::Events;
+use crate::segment::{Access, Lease, Segment, SegmentFile, SegmentPair, SideGuard};
 use crate::system::{Host, System, random};
 
 /// The two files of a channel.
@@ -69,7 +71,7 @@ pub(super) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<
             break rx;
         }
     };
-    Ok(start(Side::A, tx.finish(), rx, config))
+    Ok(start(SegmentPair::new(Side::A, tx.finish(), rx), config, None))
 }
 
 /// Both directions' fixed headers, of a generation of their own.
@@ -87,23 +89,35 @@ fn headers(config: &Config, payloads: Payloads) -> Result<[(Fixed, Geometry); 2]
     ])
 }
 
-/// Side A of a channel without a name.
+/// Side A of a channel without a name. `events` wake both sides, if they are handed over too.
 #[cfg(target_os = "linux")]
-pub(super) fn create_anonymous(config: &Config, payloads: Payloads) -> Result<Arc<SideGuard>, CreateError> {
+pub(crate) fn create_anonymous(
+    config: &Config,
+    payloads: Payloads,
+    events: Events,
+    lease: Lease,
+) -> Result<Arc<SideGuard>, CreateError> {
     let [(a_to_b, tx), (b_to_a, rx)] = headers(config, payloads)?;
     let tx = Segment::create_anonymous(Direction::AToB, a_to_b, tx, Access::Write, config.memory)?;
     let rx = Segment::create_anonymous(Direction::BToA, b_to_a, rx, Access::Read, config.memory)?;
-    Ok(start(Side::A, tx, rx, config))
+    Ok(start(SegmentPair::new(Side::A, tx, rx).with_events(events), config, lease))
+}
+
+/// Bytes that both segments of such a channel take.
+#[cfg(target_os = "linux")]
+pub(crate) fn bytes(config: &Config, payloads: Payloads) -> Result<u64, ConfigError> {
+    Ok(headers(config, payloads)?.iter().map(|(fixed, _)| fixed.file_bytes).sum())
 }
 
 /// Side B of a channel without a name: all or nothing, there is nothing to wait for.
 #[cfg(target_os = "linux")]
-pub(super) fn open_anonymous(
+pub(crate) fn open_anonymous(
+    name: &str,
     [a_to_b, b_to_a]: [std::os::fd::OwnedFd; 2],
     config: &Config,
     expected: Payloads,
+    events: Events,
 ) -> Result<Arc<SideGuard>, OpenError> {
-    let name = "(anonymous)";
     let open = |descriptor, direction| {
         SegmentFile::from_descriptor(descriptor, direction).map_err(Failure::at("open", Path::new(name)))
     };
@@ -113,11 +127,12 @@ pub(super) fn open_anonymous(
         let source = crate::error::SegmentError::Geometry;
         return Err(OpenError::Segment { path: rx.path(), source });
     }
-    claim(name, config, expected, tx, rx)?.map_err(|missing| OpenError::Timeout {
+    let pair = claim(name, config, expected, tx, rx)?.map_err(|missing| OpenError::Timeout {
         name: name.to_owned(),
         waited: Duration::ZERO,
         missing,
-    })
+    })?;
+    Ok(start(pair.with_events(events), config, None))
 }
 
 /// A first segment whose second is not there yet.
@@ -291,7 +306,7 @@ fn join(
         // Somebody may have made the file with holes, and filled the file system since.
         file.keep_space().map_err(Failure::at("allocate", path))?;
     }
-    claim(name, config, expected, tx, rx)
+    Ok(claim(name, config, expected, tx, rx)?.map(|pair| start(pair, config, None)))
 }
 
 /// Whether the side A that made this segment still holds it, and the name.
@@ -306,7 +321,7 @@ fn claim(
     expected: Payloads,
     tx: SegmentFile,
     rx: SegmentFile,
-) -> Result<Result<Arc<SideGuard>, Missing>, OpenError> {
+) -> Result<Result<SegmentPair, Missing>, OpenError> {
     agree(name, config, expected, &tx, &rx)?;
     let map = |file: SegmentFile, access| {
         let path = file.path();
@@ -334,12 +349,12 @@ fn claim(
     if leaving || !tx.is_named() || !side_a_lives(&rx)? {
         return Ok(Err(Missing::SideA));
     }
-    Ok(Ok(start(Side::B, tx, rx, config)))
+    Ok(Ok(SegmentPair::new(Side::B, tx, rx)))
 }
 
 /// Says that this side is there, and how it waits.
-fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<SideGuard> {
-    let pair = SegmentPair::new(side, tx, rx);
+fn start(pair: SegmentPair, config: &Config, lease: Lease) -> Arc<SideGuard> {
+    let side = pair.side;
     let asked = config.poll.map(PollMode::encode);
     let capabilities = pair.capabilities();
     for segment in pair.both() {
@@ -357,7 +372,7 @@ fn start(side: Side, tx: Segment, rx: Segment, config: &Config) -> Arc<SideGuard
         control.pid[side.index()].store(std::process::id(), Ordering::Relaxed);
     }
     step("start: modes");
-    let guard = SideGuard::new(pair);
+    let guard = SideGuard::new(pair, lease);
     guard.pair.attach();
     step("start: attached");
     Arc::new(guard)

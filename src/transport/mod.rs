@@ -9,8 +9,11 @@ mod stats;
 use std::time::Duration;
 
 pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf, delegate, duplex_methods, half_methods};
+pub use duplex::{Declared, Kind, NewSide, Peer};
+#[cfg(target_os = "linux")]
+pub(crate) use lifecycle::{bytes, create_anonymous, open_anonymous};
 pub use listener::Listener;
-pub(crate) use payload::Payload;
+pub(crate) use payload::{Payload, Payloads, fits};
 pub use stats::Stats;
 
 use crate::config::Config;

@@ -35,6 +35,11 @@ pub(crate) struct Payloads {
     pub(crate) rx: Payload,
 }
 
+/// Whether a side B that expects `expected` takes what side A declares.
+pub(crate) fn fits(expected: Identity, found: Identity) -> bool {
+    expected == Identity::RAW || expected == found
+}
+
 /// Both sides speak the same protocol and exchange the same types. A raw side takes any type for the bytes that it is.
 pub(super) fn agree(
     name: &str,
@@ -48,7 +53,7 @@ pub(super) fn agree(
     }
     for (direction, segment, payload) in [("sending", tx, expected.tx), ("receiving", rx, expected.rx)] {
         let found = segment.identity();
-        if payload.identity != Identity::RAW && found != payload.identity {
+        if !fits(payload.identity, found) {
             return Err(OpenError::Type {
                 name: name.to_owned(),
                 direction,

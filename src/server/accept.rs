@@ -1,0 +1,365 @@
+//! The server: clients one after the other, each with a channel of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::handshake::{Answer, Handed, Hello, JOINED, Offer, PACKET_BYTES, Verdict};
+use super::limits::{Limits, Taken};
+use super::name::{Held, hold};
+#[cfg(feature = "async")]
+use super::task::Waiting;
+use crate::config::Config;
+use crate::crash::step;
+use crate::error::{AcceptError, CreateError, Failure};
+use crate::segment::{Events, HostEvent, Lease, Segment, SideGuard};
+use crate::system::{Credentials, Event, Poller, Socket};
+use crate::transport::{Kind, NewSide, Payloads, Peer, Transport, bytes, create_anonymous, fits};
+
+/// Gives each client that connects a duplex channel of its own, of which it is side A.
+///
+/// The channel lies in sealed memory without a name, which is handed over on a Unix socket. So a crash leaves nothing of
+/// it, and nothing that one client does touches another. What both sides exchange, the tag, the filter and the limits
+/// are checked before any memory is made. A client that connects and says nothing holds nobody up.
+///
+/// A server's end does not end its clients' channels.
+///
+/// ```
+/// use capnproto_shm_transport::{Config, Server, Transport};
+/// use std::time::Duration;
+///
+/// # let name = format!("doc-server-{}", std::process::id());
+/// # let name = name.as_str();
+/// let mut server = Server::<Transport>::bind(name, &Config::new())?;    // one process
+/// # let client_name = name.to_owned();
+/// # let client = std::thread::spawn(move || {
+/// # let name = client_name.as_str();
+/// let mut client = Transport::connect(name, Duration::from_secs(1))?;   // each of the others
+/// client.send(b"hello")?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// # });
+///
+/// let mut channel = server.accept()?;
+/// assert_eq!(&*channel.recv()?, b"hello");
+/// assert_eq!(channel.peer().map(|peer| peer.pid), Some(std::process::id()));
+/// # client.join().unwrap().unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server<C = Transport> {
+    held: Held,
+    config: Config,
+    limits: Limits,
+    filter: Option<Box<dyn FnMut(&Peer) -> bool + Send>>,
+    payloads: Payloads,
+    /// What each client's segments take.
+    bytes: u64,
+    taken: Arc<Taken>,
+    poller: Poller,
+    /// Whether the poller tells of those who connect.
+    listens: bool,
+    pending: HashMap<u64, Pending>,
+    next: u64,
+    told: Vec<u64>,
+    joined: VecDeque<NewSide>,
+    #[cfg(feature = "async")]
+    waiting: Waiting,
+    kind: PhantomData<fn() -> C>,
+}
+
+/// The poller's key of the listening socket.
+const LISTENER: u64 = 0;
+
+/// A client whose handshake is not over.
+struct Pending {
+    socket: Socket,
+    peer: Peer,
+    until: Instant,
+    /// Its channel, once it was welcomed.
+    channel: Option<Arc<SideGuard>>,
+}
+
+impl<C: Kind> Server<C> {
+    /// Takes the name and listens. What a dead server left under it is reclaimed. Each client's channel has the geometry,
+    /// the tag, the memory options and the poll mode of `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::Config`] for an invalid name, size or option; a server's name has at most 59 bytes.
+    /// [`CreateError::InUse`] if a live server holds the name, [`CreateError::Segment`] if a file is in the way that is
+    /// not a leftover of ours, [`CreateError::Io`] if the system refuses.
+    pub fn bind(name: &str, config: &Config) -> Result<Self, CreateError> {
+        let payloads = C::declared().0;
+        let bytes = bytes(config, payloads)?;
+        let held = hold(name, config)?;
+        let refused = Failure::at("watch", &held.paths.socket);
+        let poller = Poller::new().and_then(|poller| poller.add(&held.socket, LISTENER).map(|()| poller));
+        Ok(Self {
+            poller: poller.map_err(refused)?,
+            held,
+            config: config.clone(),
+            limits: Limits::default(),
+            filter: None,
+            payloads,
+            bytes,
+            taken: Arc::default(),
+            listens: true,
+            pending: HashMap::new(),
+            next: LISTENER + 1,
+            told: Vec::new(),
+            joined: VecDeque::new(),
+            #[cfg(feature = "async")]
+            waiting: Waiting::default(),
+            kind: PhantomData,
+        })
+    }
+
+    /// The next client's channel, as soon as a client has joined.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::Create`] if a channel could not be made: that client is refused. [`AcceptError::Io`] if the system
+    /// refuses, for want of descriptors for example. The server goes on after either.
+    pub fn accept(&mut self) -> Result<C, AcceptError> {
+        self.accept_until(None)
+    }
+
+    /// The same, if a client has joined already.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept), and [`AcceptError::Empty`] if none has.
+    pub fn try_accept(&mut self) -> Result<C, AcceptError> {
+        loop {
+            if let Some(channel) = self.next_joined() {
+                return Ok(channel);
+            }
+            if !self.turn(Some(Duration::ZERO))? {
+                return Err(AcceptError::Empty);
+            }
+        }
+    }
+
+    /// The same within `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept), and [`AcceptError::Timeout`] if no client joined in time.
+    pub fn accept_timeout(&mut self, wait: Duration) -> Result<C, AcceptError> {
+        // A time that the clock cannot reach has no end.
+        self.accept_until(Instant::now().checked_add(wait))
+    }
+
+    /// The next client's channel, as soon as a client has joined. A future, for any executor. Dropping it before it is ready
+    /// loses no client.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn accept_async(&mut self) -> Result<C, AcceptError> {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    #[cfg(feature = "async")]
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<C, AcceptError>> {
+        loop {
+            match self.try_accept() {
+                Err(AcceptError::Empty) => {}
+                done => return Poll::Ready(done),
+            }
+            let expiry = self.next_expiry();
+            ready!(self.waiting.poll(self.poller.as_fd(), expiry, cx)).map_err(refused("wait"))?;
+        }
+    }
+
+    fn accept_until(&mut self, deadline: Option<Instant>) -> Result<C, AcceptError> {
+        loop {
+            if let Some(channel) = self.next_joined() {
+                return Ok(channel);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if !self.turn(left)? && left == Some(Duration::ZERO) {
+                return Err(AcceptError::Timeout);
+            }
+        }
+    }
+
+    /// Changes what clients may take. Clients that are there stay.
+    pub fn limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Says who may connect, by what the system attests of a client. Everybody may otherwise who can reach the socket: the
+    /// same user, unless [`Config::permissions`] opens it to a group.
+    pub fn filter(&mut self, filter: impl FnMut(&Peer) -> bool + Send + 'static) {
+        self.filter = Some(Box::new(filter));
+    }
+
+    /// How many clients have a channel now, those included whose handshake is not over.
+    pub fn clients(&self) -> usize {
+        self.taken.clients()
+    }
+
+    /// A descriptor that is readable when [`try_accept`](Self::try_accept) has something to do, for event loops. It stays
+    /// readable until that returned [`AcceptError::Empty`].
+    pub fn wait_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+
+    fn next_joined(&mut self) -> Option<C> {
+        self.joined.pop_front().map(C::from_side)
+    }
+
+    /// When the first handshake has taken too long.
+    fn next_expiry(&self) -> Option<Instant> {
+        self.pending.values().map(|client| client.until).min()
+    }
+
+    /// Does what there is to do, waiting for something so long. Returns whether there was anything.
+    fn turn(&mut self, limit: Option<Duration>) -> Result<bool, AcceptError> {
+        let now = Instant::now();
+        let expiry = self.next_expiry().map(|until| until.saturating_duration_since(now));
+        let limit = limit.into_iter().chain(expiry).min();
+        match self.poller.wait(limit, &mut self.told) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(refused("wait")(error)),
+            _ => {}
+        }
+        let mut told = std::mem::take(&mut self.told);
+        let mut done = Ok(!told.is_empty());
+        for key in told.drain(..) {
+            let turn = if key == LISTENER { self.admit() } else { self.go_on(key) };
+            // What went wrong with one is told; the others go on.
+            done = done.and_then(|any| turn.map(|()| any));
+        }
+        self.told = told;
+        let now = Instant::now();
+        self.pending.retain(|_, client| client.until > now);
+        self.listen_if_free()?;
+        done
+    }
+
+    /// Has the poller tell of those who connect if there are few enough already.
+    fn listen_if_free(&mut self) -> Result<(), AcceptError> {
+        let free = self.pending.len() < self.limits.handshakes;
+        if free && !self.listens {
+            self.poller.add(&self.held.socket, LISTENER).map_err(refused("watch the socket"))?;
+        } else if !free && self.listens {
+            self.poller.remove(&self.held.socket);
+        }
+        self.listens = free;
+        Ok(())
+    }
+
+    /// Takes those who have connected.
+    fn admit(&mut self) -> Result<(), AcceptError> {
+        while self.pending.len() < self.limits.handshakes {
+            let Some(socket) = self.held.socket.accept().map_err(refused("accept"))? else { break };
+            step("accept: connected");
+            let Ok(Credentials { pid, uid, gid }) = socket.peer() else { continue };
+            let until = Instant::now() + self.limits.handshake_time;
+            let client = Pending { socket, peer: Peer { pid, uid, gid }, until, channel: None };
+            let key = self.next;
+            self.poller.add(&client.socket, key).map_err(refused("watch a client"))?;
+            self.next += 1;
+            self.pending.insert(key, client);
+        }
+        Ok(())
+    }
+
+    /// Goes on with a client that has said something, or is gone.
+    fn go_on(&mut self, key: u64) -> Result<(), AcceptError> {
+        let Some(mut client) = self.pending.remove(&key) else { return Ok(()) };
+        // More than a packet, so that a longer one is known.
+        let mut packet = [0; PACKET_BYTES + 1];
+        let packet = match client.socket.receive(&mut packet) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pending.insert(key, client);
+                return Ok(());
+            }
+            Ok((1.., surprising)) if !surprising.is_empty() => return Ok(()),
+            Ok((bytes @ 1.., _)) => &packet[..bytes],
+            // It is gone.
+            Ok(_) | Err(_) => return Ok(()),
+        };
+        match client.channel.take() {
+            None => self.welcome(key, client, packet),
+            Some(guard) if packet == JOINED && guard.pair.peer_attached() => {
+                step("accept: joined");
+                self.joined.push_back(NewSide { guard, config: self.config.clone(), peer: client.peer });
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Answers a hello, with a channel if all is well.
+    fn welcome(&mut self, key: u64, mut client: Pending, packet: &[u8]) -> Result<(), AcceptError> {
+        let offer = Offer::new(self.payloads, Some(self.config.tag.as_deref().unwrap_or("")));
+        let refuse = |client: &Pending, verdict| {
+            // It may be gone.
+            let _ = client.socket.send(&Answer::packet(&offer, verdict), &[]);
+        };
+        let verdict = match Hello::parse(packet) {
+            Err(_) => Verdict::Version,
+            Ok(hello) if hello.tag.is_some() && hello.tag != offer.tag => Verdict::Tag,
+            Ok(hello) if !fits(hello.sends, offer.receives) || !fits(hello.receives, offer.sends) => {
+                Verdict::Type
+            }
+            Ok(_) if self.filter.as_mut().is_some_and(|filter| !filter(&client.peer)) => Verdict::Refused,
+            Ok(_) => Verdict::Welcome,
+        };
+        if verdict != Verdict::Welcome {
+            refuse(&client, verdict);
+            return Ok(());
+        }
+        let Some(part) = self.taken.take(self.bytes, &self.limits) else {
+            refuse(&client, Verdict::Full);
+            return Ok(());
+        };
+        let made = make(&self.config, self.payloads, Some(Box::new(part)));
+        let (guard, handed) = made.inspect_err(|_| refuse(&client, Verdict::Full))?;
+        step("accept: made");
+        let sent = client.socket.send(&Answer::packet(&offer, Verdict::Welcome), &handed.descriptors());
+        step("accept: answered");
+        if sent.is_ok() {
+            client.channel = Some(guard);
+            self.pending.insert(key, client);
+        }
+        Ok(())
+    }
+}
+
+fn refused(action: &'static str) -> impl FnOnce(io::Error) -> AcceptError {
+    move |source| AcceptError::Io { action, source }
+}
+
+/// A channel, and what its side B is given.
+fn make(config: &Config, payloads: Payloads, lease: Lease) -> Result<(Arc<SideGuard>, Handed), CreateError> {
+    let at = Path::new("(anonymous)");
+    let event = || HostEvent::new().map_err(Failure::at("make an event for", at));
+    let again = |event: &HostEvent| event.as_fd().try_clone_to_owned().map_err(Failure::at("duplicate", at));
+    let (own, peer) = ([event()?, event()?], [event()?, event()?]);
+    let events = [again(&own[0])?, again(&own[1])?, again(&peer[0])?, again(&peer[1])?];
+    let guard = create_anonymous(config, payloads, Events::handed(own, peer), lease)?;
+    let segment = |segment: &Segment| segment.descriptor().map_err(Failure::at("open again", at));
+    let segments = [segment(&guard.pair.tx)?, segment(&guard.pair.rx)?];
+    Ok((guard, Handed { segments, events }))
+}
+
+impl<C> fmt::Debug for Server<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("held", &self.held)
+            .field("limits", &self.limits)
+            .field("clients", &self.taken.clients())
+            .finish_non_exhaustive()
+    }
+}

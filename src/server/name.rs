@@ -1,0 +1,125 @@
+//! A server's name: who holds it, and where clients find it.
+//!
+//! A file beside the socket is locked as long as the server lives, so that the name belongs to one, and a dead one's is
+//! reclaimed. The socket gets its name when it listens already, and loses it first.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::crash::step;
+use crate::error::{ConfigError, CreateError, Failure, FileError};
+use crate::protocol::check_name;
+use crate::system::{Host, Socket, Staged, System, fits_address, random};
+
+/// The two files of a server.
+#[derive(Debug)]
+pub(super) struct Paths {
+    lock: PathBuf,
+    pub(super) socket: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn of(name: &str, config: &Config) -> Result<Self, ConfigError> {
+        check_name(name)?;
+        let socket = format!("{name}.fs.socket");
+        // The name that it listens under before it has its own is longer.
+        fits_address(&format!("{socket}.{:016x}", 0)).map_err(|_| ConfigError::Name {
+            name: name.to_owned(),
+            reason: "a server's name is at most 59 bytes long: it becomes part of a socket's address",
+        })?;
+        let directory = config.directory_chosen();
+        Ok(Self { lock: directory.join(format!("{name}.fs.server")), socket: directory.join(socket) })
+    }
+}
+
+impl Paths {
+    /// Removes sockets that never got their name.
+    fn sweep(&self) {
+        let Some((directory, name)) = self.socket.parent().zip(self.socket.file_name()) else { return };
+        let prefix = format!("{}.", name.to_string_lossy());
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = Host::remove(&entry.path());
+            }
+        }
+    }
+}
+
+/// A name that this process holds, and a socket that listens there. Dropping it gives both up.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) paths: Paths,
+    lock: File,
+    pub(super) socket: Socket,
+}
+
+/// Takes the name. In use if a live server holds it.
+pub(super) fn hold(name: &str, config: &Config) -> Result<Held, CreateError> {
+    let paths = Paths::of(name, config)?;
+    let mode = config.permissions_checked()?;
+    let lock = loop {
+        if let Some(lock) = lock(name, &paths.lock, mode)? {
+            break lock;
+        }
+    };
+    step("bind: locked");
+    // What a dead one left.
+    Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket))?;
+    paths.sweep();
+    let aside = paths.socket.with_extension(format!("socket.{:016x}", random()));
+    let listening = Socket::listening(&aside).map_err(Failure::at("listen at", &aside))?;
+    step("bind: listens");
+    let named = std::fs::set_permissions(&aside, permissions(mode))
+        .and_then(|()| std::fs::rename(&aside, &paths.socket));
+    if let Err(error) = named {
+        let _ = Host::remove(&aside);
+        return Err(Failure::at("name", &paths.socket)(error).into());
+    }
+    step("bind: named");
+    Ok(Held { paths, lock, socket: listening })
+}
+
+fn permissions(mode: u32) -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(mode)
+}
+
+/// The lock of the name; `None` if it has to be tried again.
+fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError> {
+    match Host::open(path, true) {
+        Ok(file) => {
+            let metadata = file.metadata().map_err(Failure::at("look at", path))?;
+            let checked = Host::check_owner(&metadata, Some(mode)).map_err(FileError::from);
+            let checked = checked.and_then(|()| match metadata.is_file() {
+                true => Ok(()),
+                false => Err(crate::error::SegmentError::NotAFile.into()),
+            });
+            checked.map_err(Failure::at("open", path))?;
+            if !Host::try_lock(&file).map_err(Failure::at("lock", path))? {
+                return Err(Failure::in_use(name).into());
+            }
+            // It may have been given up between our open and our lock.
+            Ok(Some(file).filter(|file| Host::same_file(file, path)))
+        }
+        Err(FileError::Missing) => {
+            let staged = <Host as System>::Staged::new(path, mode).map_err(Failure::at("create", path))?;
+            let file = staged.file().try_clone().map_err(Failure::at("duplicate", path))?;
+            // Locked before it has a name.
+            let locked = Host::try_lock(&file).map_err(Failure::at("lock", path))?;
+            let published = staged.publish(path).map_err(Failure::at("publish", path))?;
+            Ok(Some(file).filter(|_| locked && published))
+        }
+        Err(error) => Err(Failure::at("open", path)(error).into()),
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The names are ours while we hold the lock; its own goes last. What cannot be removed is left for the next `bind`.
+        let _ = Host::remove(&self.paths.socket);
+        step("unbind: socket removed");
+        let _ = Host::remove(&self.paths.lock);
+        step("unbind: lock removed");
+        Host::unlock(&self.lock);
+    }
+}

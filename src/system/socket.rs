@@ -1,0 +1,138 @@
+//! Sockets by which a server and a client agree on a channel (Linux): packets, descriptors beside them, and who is on
+//! the other side.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
+    listen, recvmsg, sendmsg, socket_with, sockopt,
+};
+
+/// Most descriptors that come with one packet.
+pub(crate) const MOST_DESCRIPTORS: usize = 8;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// A packet socket. Nothing that is done with it waits, but for [`wait`](Self::wait).
+#[derive(Debug)]
+pub(crate) struct Socket(OwnedFd);
+
+/// Who is at the other end, in the numbers of this side's namespaces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// A socket's address holds 107 bytes. The directory, which may be longer, is named by a descriptor.
+fn address(path: &Path) -> io::Result<(OwnedFd, SocketAddrUnix)> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let name = path.file_name().unwrap_or_default();
+    let address = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    let address = SocketAddrUnix::new(&address)?;
+    Ok((directory, address))
+}
+
+/// Whether a file of this name can be a socket's, wherever it lies.
+pub(crate) fn fits_address(file_name: &str) -> Result<(), usize> {
+    const ALLOWED: usize = 107 - "/proc/self/fd/1048576/".len();
+    if file_name.len() <= ALLOWED { Ok(()) } else { Err(ALLOWED) }
+}
+
+impl Socket {
+    fn new() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(Self(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?))
+    }
+
+    /// Listens under a name that does not exist yet.
+    pub(crate) fn listening(path: &Path) -> io::Result<Self> {
+        let socket = Self::new()?;
+        let (_directory, address) = address(path)?;
+        bind(&socket.0, &address)?;
+        listen(&socket.0, BACKLOG)?;
+        Ok(socket)
+    }
+
+    /// Connects to who listens there. [`io::ErrorKind::WouldBlock`] if too many wait already.
+    pub(crate) fn connected(path: &Path) -> io::Result<Self> {
+        let socket = Self::new()?;
+        let (_directory, address) = address(path)?;
+        connect(&socket.0, &address)?;
+        Ok(socket)
+    }
+
+    /// The next who has connected, if anybody has.
+    pub(crate) fn accept(&self) -> io::Result<Option<Self>> {
+        match accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => Ok(Some(Self(socket))),
+            // It has connected, and gone.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends one packet.
+    pub(crate) fn send(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        sendmsg(&self.0, &[IoSlice::new(packet)], &mut beside, flags)?;
+        Ok(())
+    }
+
+    /// The next packet and what came beside it; 0 bytes if the other end is closed. [`io::ErrorKind::WouldBlock`] if
+    /// there is none. A packet that is longer than `packet` is cut.
+    pub(crate) fn receive(&self, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = recvmsg(&self.0, &mut [IoSliceMut::new(packet)], &mut beside, flags)?;
+        let mut descriptors = Vec::new();
+        for message in beside.drain() {
+            if let RecvAncillaryMessage::ScmRights(given) = message {
+                descriptors.extend(given);
+            }
+        }
+        Ok((received.bytes, descriptors))
+    }
+
+    /// Waits until there is something to receive, or the other end is closed; `false` if that was not in time.
+    pub(crate) fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let limit = Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Who is at the other end: who connected, or who listened.
+    pub(crate) fn peer(&self) -> io::Result<Credentials> {
+        let found = sockopt::socket_peercred(&self.0)?;
+        let pid = u32::try_from(rustix::process::Pid::as_raw(Some(found.pid))).unwrap_or(0);
+        Ok(Credentials { pid, uid: found.uid.as_raw(), gid: found.gid.as_raw() })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

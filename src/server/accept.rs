@@ -56,7 +56,7 @@ pub struct Server<C = Transport> {
     held: Held,
     config: Config,
     limits: Limits,
-    filter: Option<Box<dyn FnMut(&Peer) -> bool + Send>>,
+    filter: Option<Filter>,
     payloads: Payloads,
     /// What each client's segments take.
     bytes: u64,
@@ -72,6 +72,9 @@ pub struct Server<C = Transport> {
     waiting: Waiting,
     kind: PhantomData<fn() -> C>,
 }
+
+/// Says whether a client may connect.
+type Filter = Box<dyn FnMut(&Peer) -> bool + Send>;
 
 /// The poller's key of the listening socket.
 const LISTENER: u64 = 0;

@@ -1,7 +1,8 @@
 //! Messages that become visible together.
 
-use super::producer::{COUNTED, Producer};
+use super::producer::Producer;
 use super::slot::WriteSlot;
+use super::totals::WINDOW;
 use crate::error::SendError;
 
 impl Producer {
@@ -77,7 +78,7 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.producer.publish();
         // Others add up what was published since it was counted, but not for ever.
-        if self.producer.tail() - self.before > COUNTED {
+        if self.producer.tail() - self.before > WINDOW {
             self.producer.count();
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::endpoint::Endpoint;
 use super::stats::RingStats;
 use super::stop::Stop;
-use super::totals::Counted;
+use super::totals::{Counted, WINDOW, Windows};
 use super::view::{LINE, Room};
 use super::wait_limit::{Deadline, WaitLimit};
 use super::waiting::{Waits, wait_for};
@@ -19,8 +19,6 @@ use crate::system::Host;
 
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
-/// Slots after which what was sent in them is counted: often enough that nobody notices.
-pub(super) const COUNTED: u64 = 256;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -36,6 +34,9 @@ pub struct Producer {
     /// Where to count what was sent, at the latest where it is not known to be free.
     limit: u64,
     counted: Counted,
+    windows: Windows,
+    /// Whether a length was written since the last count.
+    relengthed: bool,
     ahead: u64,
 }
 
@@ -57,8 +58,12 @@ impl Waits for Producer {
             add(&self.endpoint.view.words().producer_counters.full_waits, full);
         }
         self.free = free;
-        // No slot is used again before its length is added up: that takes a look, and this is where one is.
-        self.count();
+        // No slot is used again before its length is added up: that takes a look, and this is where one is. In a ring of
+        // several windows less than one may be left, which is added up at its end.
+        if !self.windows.are_several() || self.tail.wrapping_sub(self.counted.sequence) >= WINDOW {
+            self.count();
+        }
+        self.limit = self.free.min(window_end(self.tail));
         Ok(found)
     }
 
@@ -88,7 +93,9 @@ impl Producer {
         let free = endpoint.view.slot_count();
         // Smaller slots share a line, and come with their neighbours.
         let ahead = if endpoint.view.stride() < LINE { u64::MAX } else { AHEAD };
-        Self { endpoint, tail: 0, free, limit: free.min(COUNTED), counted: Counted::default(), ahead }
+        let windows = Windows::new(free);
+        let (limit, counted) = (free.min(WINDOW), Counted::default());
+        Self { endpoint, tail: 0, free, limit, counted, windows, relengthed: false, ahead }
     }
 
     /// Which side of the channel this is.
@@ -275,12 +282,15 @@ impl Producer {
     pub(super) fn count(&mut self) {
         let published = self.published();
         let view = &self.endpoint.view;
-        self.counted.advance(published, view.lengths(), view.geometry(), u64::MAX);
+        let relengthed = self.relengthed;
+        // It may stand for a length that a batch has gathered, which is counted later.
+        self.relengthed = relengthed && published != self.tail;
+        self.windows.advance(&mut self.counted, published, relengthed, view.lengths(), view.geometry());
         self.counted.publish(view.words());
         // A consumer that waits for us wants to know.
         view.own_status().runs_here::<Host>();
         self.endpoint.choose_fence();
-        self.limit = self.free.min(self.tail + COUNTED);
+        self.limit = self.free.min(window_end(self.tail));
     }
 
     /// Whether a slot is known to be free, and the peer not known to be gone.
@@ -303,10 +313,11 @@ impl Producer {
 
     /// Writes a length unless it stands there already: a stream of equal lengths leaves the array alone.
     #[inline(always)]
-    fn set_length(&self, sequence: u64, length: u32) {
+    fn set_length(&mut self, sequence: u64, length: u32) {
         let word = self.endpoint.view.length(sequence);
         if word.load(Ordering::Relaxed) != length {
             word.store(length, Ordering::Relaxed);
+            self.relengthed = true;
         }
     }
 
@@ -359,6 +370,11 @@ impl Producer {
         step("close: sending end said");
         pair.wake(pair.side.other(), Half::Consumer);
     }
+}
+
+/// The end of the window that this sequence lies in.
+fn window_end(sequence: u64) -> u64 {
+    (sequence | (WINDOW - 1)).wrapping_add(1)
 }
 
 impl Drop for Producer {

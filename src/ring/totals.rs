@@ -19,6 +19,9 @@ const TRIES: u32 = 64;
 /// one before that stands.
 const PLACES: u64 = 4;
 
+/// Slots that are added up at once, as a rule.
+pub(super) const WINDOW: u64 = 256;
+
 /// Messages and bytes up to a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted {
@@ -85,6 +88,11 @@ impl Counted {
         self.bytes = self.bytes.wrapping_add(bytes);
     }
 
+    /// Messages and bytes from an earlier count to this one.
+    fn since(&self, earlier: &Self) -> (u64, u64) {
+        (self.messages.wrapping_sub(earlier.messages), self.bytes.wrapping_sub(earlier.bytes))
+    }
+
     /// Writes the totals down for others; only by the producer.
     pub(super) fn publish(&self, words: &Words) {
         let line = &words.producer_counters;
@@ -134,5 +142,120 @@ impl Counted {
             }
         }
         found
+    }
+}
+
+/// What each window of slots summed up to in the last lap. If no length was written since, the lengths in it are the
+/// same, and so is their sum: each message begins where the one before ends, so the same words are read as lengths.
+#[derive(Debug)]
+pub(super) struct Windows(Box<[Option<(u64, u64)>]>);
+
+impl Windows {
+    /// For a ring of so many slots. A ring of one window has none to remember.
+    pub(super) fn new(slots: u64) -> Self {
+        let windows = if slots >= 2 * WINDOW { slots / WINDOW } else { 0 };
+        Self(vec![None; windows as usize].into())
+    }
+
+    pub(super) fn are_several(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Adds to `counted` what was published up to `tail`. `relengthed` says that a length was written since it was last
+    /// added to.
+    pub(super) fn advance(
+        &mut self,
+        counted: &mut Counted,
+        tail: u64,
+        relengthed: bool,
+        lengths: &[AtomicU32],
+        geometry: &Geometry,
+    ) {
+        let before = *counted;
+        let whole = before.sequence % WINDOW == 0 && tail.wrapping_sub(before.sequence) == WINDOW;
+        let at = (before.sequence & (lengths.len() as u64 - 1)) / WINDOW;
+        let Some(window) = self.0.get_mut(at as usize).filter(|_| whole) else {
+            counted.advance(tail, lengths, geometry, u64::MAX);
+            if relengthed {
+                self.0.fill(None);
+            }
+            return;
+        };
+        match window.filter(|_| !relengthed) {
+            Some((messages, bytes)) => counted.add(WINDOW, messages, bytes),
+            None => {
+                counted.advance(tail, lengths, geometry, u64::MAX);
+                *window = Some(counted.since(&before));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::SKIP;
+
+    /// A ring as its producer fills it, and the sums as one would add them up.
+    struct Model {
+        geometry: Geometry,
+        lengths: Vec<AtomicU32>,
+        tail: u64,
+        relengthed: bool,
+        messages: u64,
+        bytes: u64,
+    }
+
+    impl Model {
+        fn set(&mut self, length: u32) {
+            let word = &self.lengths[(self.tail & (self.lengths.len() as u64 - 1)) as usize];
+            self.relengthed |= word.swap(length, Ordering::Relaxed) != length;
+        }
+
+        fn send(&mut self, bytes: usize) {
+            let slots = self.geometry.slots_for(bytes) as u64;
+            let to_end = self.geometry.slots_to_lap_end(self.tail);
+            if slots > to_end {
+                self.set(SKIP);
+                self.tail += to_end;
+            }
+            self.set(bytes as u32);
+            self.tail += slots;
+            self.messages += 1;
+            self.bytes += bytes as u64;
+        }
+    }
+
+    /// Steady streams, changes of length and spans, counted at windows' ends and elsewhere.
+    #[test]
+    fn windows_that_are_remembered_sum_up_to_what_was_sent() {
+        for slots in [256u64, 512, 1024] {
+            let geometry = Geometry::new(64, slots as usize).unwrap();
+            let lengths = (0..slots).map(|_| AtomicU32::new(0)).collect();
+            let mut ring = Model { geometry, lengths, tail: 0, relengthed: false, messages: 0, bytes: 0 };
+            let (mut windows, mut counted) = (Windows::new(slots), Counted::default());
+            let mut random = 1u64;
+            let mut next = |below: u64| {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (random >> 33) % below
+            };
+            for _ in 0..400 {
+                let (kind, length) = (next(8), next(64) as usize);
+                for _ in 0..next(3 * slots) {
+                    match kind {
+                        0 => ring.send(next(64) as usize),
+                        1 => ring.send(next(40 * 64) as usize),
+                        _ => ring.send(length),
+                    }
+                    let due = ring.tail - counted.sequence >= WINDOW || ring.tail % WINDOW == 0;
+                    if due || !windows.are_several() || next(500) == 0 {
+                        let relengthed = std::mem::take(&mut ring.relengthed);
+                        windows.advance(&mut counted, ring.tail, relengthed, &ring.lengths, &ring.geometry);
+                        let expected = (ring.tail, ring.messages, ring.bytes);
+                        assert_eq!((counted.sequence, counted.messages, counted.bytes), expected);
+                    }
+                }
+            }
+        }
     }
 }

@@ -437,3 +437,43 @@ fn the_descriptor_is_the_same_as_long_as_the_half_lives() {
     let second = std::os::fd::AsRawFd::as_raw_fd(&consumer.wait_fd().unwrap().as_fd());
     assert_eq!(first, second);
 }
+
+/// A program that is woken tries all its halves, also those that sleep.
+#[test]
+fn a_call_that_does_not_wait_leaves_a_half_armed() {
+    let name = named("tried");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let mut b = Transport::open(&name, LONG).unwrap();
+    let (to_b, from_b) = a.halves();
+    while to_b.try_send(b"x").is_ok() {}
+    assert!(to_b.arm().unwrap() && from_b.arm().unwrap());
+    assert!(matches!(from_b.try_recv(), Err(RecvError::Empty)));
+    assert!(matches!(from_b.recv_timeout(Duration::ZERO), Err(RecvError::Timeout)));
+    assert_eq!(from_b.drain(9, |_| ()).unwrap(), 0);
+    assert!(matches!(to_b.try_send(b"y"), Err(SendError::Full)));
+    b.send(b"hello").unwrap();
+    assert!(readable(from_b.wait_fd().unwrap(), true));
+    drop(b.recv().unwrap());
+    assert!(readable(to_b.wait_fd().unwrap(), true));
+}
+
+#[test]
+fn a_set_whose_user_tries_every_half_loses_no_wake() {
+    let names = [named("tried"), named("tried")];
+    let mut senders = names.each_ref().map(|name| Transport::create(name, &config()).unwrap());
+    let mut receivers = names.each_ref().map(|name| Transport::open(name, LONG).unwrap());
+    let mut set = WaitSet::new().unwrap();
+    for (key, receiver) in receivers.iter_mut().enumerate() {
+        set.insert(key as u64, receiver.halves().1).unwrap();
+    }
+    for round in 0..100usize {
+        assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty(), "all sleep");
+        for receiver in &mut receivers {
+            assert!(matches!(receiver.try_recv(), Err(RecvError::Empty)));
+        }
+        senders[round % 2].send(b"x").unwrap();
+        let told = set.wait(Some(LONG)).unwrap();
+        assert_eq!(told, [round as u64 % 2]);
+        drop(receivers[round % 2].try_recv().unwrap());
+    }
+}

@@ -75,7 +75,6 @@ pub(super) fn poison<H: Waits>(half: &mut H, corruption: Corruption) -> Stop {
 #[inline(never)]
 pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, deadline: Deadline) -> Result<(), Stop> {
     half.endpoint().choose_fence();
-    half.endpoint().rise();
     half.endpoint().deadline = deadline.instant();
     loop {
         if check(half, need)? {
@@ -95,6 +94,8 @@ pub(super) fn wait_for<H: Waits>(half: &mut H, need: u64, deadline: Deadline) ->
             return Err(Stop::Interrupted);
         }
         half.let_go();
+        // Only now: a call that does not wait leaves a half asleep that sleeps in an event loop.
+        half.endpoint().rise();
         wait_once(half, need);
     }
 }

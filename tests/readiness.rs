@@ -477,3 +477,25 @@ fn a_set_whose_user_tries_every_half_loses_no_wake() {
         drop(receivers[round % 2].try_recv().unwrap());
     }
 }
+
+/// Two threads may ask for the descriptor at once.
+#[test]
+fn the_descriptor_is_made_once() {
+    for _ in 0..50 {
+        let name = named("threads");
+        let a = Transport::create(&name, &config()).unwrap();
+        let (producer, consumer) = a.split();
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            let ask = || {
+                start.wait();
+                std::os::fd::AsRawFd::as_raw_fd(&consumer.wait_fd().unwrap())
+            };
+            let threads = [(); 4].map(|()| scope.spawn(ask));
+            let found = threads.map(|thread| thread.join().unwrap());
+            assert!(found.iter().all(|fd| *fd == found[0]), "{found:?}");
+        });
+        drop((producer, consumer));
+        assert!(name.is_free(), "{:?}", name.left());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::interrupter::Interruption;
@@ -104,8 +104,13 @@ impl Endpoint {
         }
     }
 
-    /// What this half sleeps on in an event loop.
+    /// What this half sleeps on in an event loop. Two threads may ask at once; one makes it.
     pub(super) fn readiness(&self) -> io::Result<&Arc<Readiness>> {
+        static MAKING: Mutex<()> = Mutex::new(());
+        if let Some(readiness) = self.readiness.get() {
+            return Ok(readiness);
+        }
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(readiness) = self.readiness.get() {
             return Ok(readiness);
         }

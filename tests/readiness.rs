@@ -478,6 +478,31 @@ fn a_set_whose_user_tries_every_half_loses_no_wake() {
     }
 }
 
+#[test]
+fn a_set_tells_each_key_once() {
+    let name = named("once");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let mut b = Transport::open(&name, LONG).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    for _ in 0..3 {
+        set.insert(7, b.halves().1).unwrap();
+        set.remove(7);
+    }
+    set.insert(7, b.halves().1).unwrap();
+    a.send(b"x").unwrap();
+    assert_eq!(set.wait(None).unwrap(), [7]);
+    set.remove(7);
+    assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    set.insert(7, b.halves().1).unwrap();
+    assert_eq!(set.wait(None).unwrap(), [7]);
+    // A notification that comes late, as one may, makes no second entry.
+    let event = b.halves().1.wait_fd().unwrap().try_clone_to_owned().unwrap();
+    for _ in 0..3 {
+        rustix::io::write(&event, &1u64.to_ne_bytes()).unwrap();
+        assert_eq!(set.wait(None).unwrap(), [7]);
+    }
+}
+
 /// Two threads may ask for the descriptor at once.
 #[test]
 fn the_descriptor_is_made_once() {

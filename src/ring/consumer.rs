@@ -456,5 +456,7 @@ impl Drop for Consumer {
         pair.rx.words().consumer_status.finish(End::Closed);
         step("close: receiving end said");
         pair.wake(pair.side.other(), Half::Producer);
+        // A set may sleep for this half; it is to forget it.
+        pair.wake(pair.side, Half::Consumer);
     }
 }

@@ -44,12 +44,21 @@ const LOOKS: u32 = 128;
 #[derive(Debug)]
 pub struct WaitSet {
     poller: Poller,
-    members: HashMap<u64, Arc<Readiness>>,
-    /// Members that do not sleep on their events: those of the last wait, and those that were inserted since.
+    members: HashMap<u64, Member>,
+    /// Members that do not sleep on their events, each once: those of the last wait, and those inserted since.
     awake: Vec<u64>,
+    /// Others of these: those that have something to say.
     ready: Vec<u64>,
     told: Vec<u64>,
     stats: WaitStats,
+}
+
+/// A half in a set.
+#[derive(Debug)]
+struct Member {
+    readiness: Arc<Readiness>,
+    /// Whether it sleeps on its event. Otherwise the set has its key among those that are awake, or ready.
+    asleep: bool,
 }
 
 impl WaitSet {
@@ -79,16 +88,20 @@ impl WaitSet {
         }
         let readiness = receiver.consumer_mut().readiness()?;
         self.poller.add(readiness.event(), key)?;
-        self.members.insert(key, readiness);
+        self.members.insert(key, Member { readiness, asleep: false });
         self.awake.push(key);
         Ok(())
     }
 
     /// Takes a half out. Nothing happens if there is none under this key.
     pub fn remove(&mut self, key: u64) {
-        if let Some(readiness) = self.members.remove(&key) {
+        if let Some(Member { readiness, asleep }) = self.members.remove(&key) {
             self.poller.remove(readiness.event());
             readiness.rise();
+            if !asleep {
+                self.awake.retain(|other| *other != key);
+                self.ready.retain(|other| *other != key);
+            }
         }
     }
 
@@ -137,10 +150,12 @@ impl WaitSet {
 
     /// Moves those that have something to say from `awake` to `ready`.
     fn look(&mut self) {
-        let Self { members, awake, ready, .. } = self;
+        let Self { poller, members, awake, ready, .. } = self;
         awake.retain(|key| {
-            let Some(readiness) = members.get(key) else { return false };
+            let Some(Member { readiness, .. }) = members.get(key) else { return false };
             if is_dropped(readiness) {
+                // Others may keep its event open.
+                poller.remove(readiness.event());
                 members.remove(key);
                 return false;
             }
@@ -157,7 +172,7 @@ impl WaitSet {
         let began = Instant::now();
         let time = limit.map_or(self.stats.spin(), |limit| limit.min(self.stats.spin()));
         while !self.awake.is_empty() && self.ready.is_empty() && began.elapsed() < time {
-            let found = |key| self.members.get(key).is_some_and(is_ready);
+            let found = |key| self.members.get(key).is_some_and(|member| is_ready(&member.readiness));
             for _ in 0..LOOKS {
                 if self.awake.iter().any(found) {
                     break;
@@ -170,7 +185,7 @@ impl WaitSet {
 
     /// Has all that are awake sleep on their events, but for those that have something to say.
     fn arm(&mut self) {
-        let halves = || self.awake.iter().filter_map(|key| self.members.get(key));
+        let halves = || self.awake.iter().filter_map(|key| Some(&self.members.get(key)?.readiness));
         halves().for_each(|half| half.announce());
         // One barrier serves them all.
         if halves().any(|half| half.needs_barrier()) {
@@ -178,12 +193,13 @@ impl WaitSet {
         }
         let ready = &mut self.ready;
         for key in self.awake.drain(..) {
-            let Some(half) = self.members.get(&key) else { continue };
-            if is_ready(half) {
-                half.rise();
+            let Some(Member { readiness, asleep }) = self.members.get_mut(&key) else { continue };
+            if is_ready(readiness) {
+                readiness.rise();
                 ready.push(key);
             } else {
-                half.stay();
+                readiness.stay();
+                *asleep = true;
             }
         }
     }
@@ -201,12 +217,13 @@ impl WaitSet {
         }
         let slept = limit != Some(Duration::ZERO);
         for key in self.told.drain(..) {
-            let Some(half) = self.members.get(&key) else { continue };
-            half.clear();
-            if half.rise() && slept {
-                self.stats.woken(half.woken_ago());
+            let Some(Member { readiness, asleep }) = self.members.get_mut(&key) else { continue };
+            readiness.clear();
+            if readiness.rise() && slept {
+                self.stats.woken(readiness.woken_ago());
             }
-            if !self.ready.contains(&key) {
+            // A notification may come late, to one that is awake.
+            if std::mem::take(asleep) {
                 self.awake.push(key);
             }
         }
@@ -233,8 +250,8 @@ fn is_dropped(readiness: &Arc<Readiness>) -> bool {
 
 impl Drop for WaitSet {
     fn drop(&mut self) {
-        self.members.values().for_each(|readiness| {
-            readiness.rise();
+        self.members.values().for_each(|member| {
+            member.readiness.rise();
         });
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Readiness {
     reachable: bool,
     /// Whether the half sleeps, as far as this process has seen.
     armed: AtomicBool,
+    /// Whether the watcher, as it last looked, is woken by all that it has to do for a half that the peer notifies.
+    settled: AtomicBool,
     group: OnceLock<Arc<Group>>,
 }
 
@@ -46,8 +48,9 @@ impl Readiness {
                 (Arc::clone(pair.events.keep(half, event)), reachable)
             }
         };
-        let (pair, armed) = (Arc::clone(pair), AtomicBool::new(false));
-        let readiness = Arc::new(Self { pair, half, event, reachable, armed, group: OnceLock::new() });
+        let (pair, armed, settled) = (Arc::clone(pair), AtomicBool::new(false), AtomicBool::new(false));
+        let readiness =
+            Arc::new(Self { pair, half, event, reachable, armed, settled, group: OnceLock::new() });
         let watched: Arc<dyn Watched> = readiness.clone();
         let group = watch(&watched)?;
         readiness.group.get_or_init(|| group);
@@ -95,8 +98,9 @@ impl Readiness {
 
     /// The half sleeps.
     pub(crate) fn stay(&self) {
-        // The watcher sleeps on the word in the half's place, from now on.
-        if !self.own().rests(Rest::Descriptor) {
+        // The watcher sleeps on the word in the half's place, from now on; or has not seen the peer come yet, or looks
+        // after a half whose event the peer perhaps cannot open.
+        if !self.own().rests(Rest::Descriptor) || !self.settled.load(Ordering::Relaxed) {
             if let Some(group) = self.group.get() {
                 group.look_again();
             }
@@ -136,6 +140,8 @@ impl Watched for Readiness {
     /// Notifies the half if it was woken or its peer is gone.
     fn look_after(&self) -> Watch {
         let (own, peer) = (self.own(), self.peer());
+        // First: a peer that comes later is one that this look does not know.
+        let attached = self.pair.peer_attached();
         let life = peer.watched_life().filter(|_| Host::can_watch());
         if peer.is_open() && life.is_none() && self.pair.peer_is_gone() {
             self.pair.record_peer_death();
@@ -153,11 +159,13 @@ impl Watched for Readiness {
         }
         let armed = self.is_armed();
         let helped = armed && own.rests(Rest::Futex);
+        let unopened = own.event_is(EventState::Named);
+        self.settled.store(attached && !unopened, Ordering::Relaxed);
         let within = if helped && !Host::can_watch() {
             LOOKED_AFTER
-        } else if life.is_none() && peer.is_open() && self.pair.peer_attached() {
+        } else if life.is_none() && peer.is_open() && attached {
             UNWATCHED
-        } else if armed && !helped && own.event_is(EventState::Named) {
+        } else if armed && !helped && unopened {
             UNOPENED
         } else {
             LONGEST

@@ -144,7 +144,7 @@ impl SegmentPair {
         step("attach");
         // Release pairs with the Acquire in `peer_attached`.
         self.tx.words().control.attached.store(1, Ordering::Release);
-        // It may wait for us.
-        self.wake(self.side.other(), Half::Consumer);
+        // It may wait for us, and is to learn of our life in any case.
+        Half::BOTH.into_iter().for_each(|half| self.wake(self.side.other(), half));
     }
 }

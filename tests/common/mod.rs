@@ -161,6 +161,13 @@ impl Peer {
         line.trim().to_owned()
     }
 
+    /// What follows `word` in the next line that begins with it. Panics if the child ends first.
+    pub fn line_after(&mut self, word: &str) -> String {
+        std::iter::repeat_with(|| self.line())
+            .find_map(|line| line.strip_prefix(word).map(|rest| rest.trim().to_owned()))
+            .unwrap_or_default()
+    }
+
     /// Lets a child that waits in [`hold`] go on.
     pub fn go(&mut self) {
         self.input.as_mut().unwrap().write_all(b"\n").unwrap();

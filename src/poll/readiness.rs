@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::wait_stats::UNNOTIFIED;
 use super::watcher::{Group, Watch, Watched, watch};
 use crate::protocol::{EndpointStatus, EventState, Half, Kernel, Rest};
 use crate::segment::{HostEvent, SegmentPair};
 use crate::system::{Event, Host, System};
 
-/// How often a half that nobody can be told to wake is looked after.
-const LOOKED_AFTER: Duration = Duration::from_millis(1);
-/// The same while the peer has not opened the half's event, and perhaps cannot.
+/// How often a half is looked after while the peer has not opened its event, and perhaps cannot.
 const UNOPENED: Duration = Duration::from_millis(100);
 /// How often a peer is asked after whose death the kernel does not tell.
 const UNWATCHED: Duration = Duration::from_millis(40);
@@ -29,8 +28,6 @@ pub(crate) struct Readiness {
     pair: Arc<SegmentPair>,
     half: Half,
     event: Arc<HostEvent>,
-    /// Whether the peer can find the event.
-    reachable: bool,
     /// Whether the half sleeps, as far as this process has seen.
     armed: AtomicBool,
     /// Whether the watcher, as it last looked, is woken by all that it has to do for a half that the peer notifies.
@@ -41,16 +38,9 @@ pub(crate) struct Readiness {
 impl Readiness {
     /// Makes the half's event, and has it watched.
     pub(crate) fn new(pair: &Arc<SegmentPair>, half: Half) -> io::Result<Arc<Self>> {
-        let (event, reachable) = match pair.events.own(half) {
-            Some(event) => (Arc::clone(event), pair.events.are_handed()),
-            None => {
-                let (event, reachable) = make_event(pair, half)?;
-                (Arc::clone(pair.events.keep(half, event)), reachable)
-            }
-        };
+        let event = Arc::clone(pair.own_event(half)?);
         let (pair, armed, settled) = (Arc::clone(pair), AtomicBool::new(false), AtomicBool::new(false));
-        let readiness =
-            Arc::new(Self { pair, half, event, reachable, armed, settled, group: OnceLock::new() });
+        let readiness = Arc::new(Self { pair, half, event, armed, settled, group: OnceLock::new() });
         let watched: Arc<dyn Watched> = readiness.clone();
         let group = watch(&watched)?;
         readiness.group.get_or_init(|| group);
@@ -131,8 +121,7 @@ impl Readiness {
     }
 
     fn rest(&self) -> Rest {
-        let reached = self.reachable && !self.own().event_is(EventState::Unreachable);
-        if reached && self.pair.peer_notifies() { Rest::Descriptor } else { Rest::Futex }
+        if self.pair.peer_notifies(self.half) { Rest::Descriptor } else { Rest::Futex }
     }
 }
 
@@ -162,7 +151,7 @@ impl Watched for Readiness {
         let unopened = own.event_is(EventState::Named);
         self.settled.store(attached && !unopened, Ordering::Relaxed);
         let within = if helped && !Host::can_watch() {
-            LOOKED_AFTER
+            UNNOTIFIED
         } else if life.is_none() && peer.is_open() && attached {
             UNWATCHED
         } else if armed && !helped && unopened {
@@ -174,20 +163,6 @@ impl Watched for Readiness {
         let life = life.filter(|_| peer.is_open()).map(|life| (&raw const peer.life, life));
         Watch { words: [own, life], within }
     }
-}
-
-/// The half's event, and whether the peer can find it.
-fn make_event(pair: &SegmentPair, half: Half) -> io::Result<(HostEvent, bool)> {
-    let segment = pair.segment(half);
-    if let Some(path) = segment.event_path(pair.side, half) {
-        // First, so that whoever cleans up knows of the name.
-        segment.words().status(half).set_event(EventState::Named);
-        if let Ok(event) = HostEvent::named(&path, segment.mode()) {
-            return Ok((event, true));
-        }
-        segment.words().status(half).set_event(EventState::Unreachable);
-    }
-    Ok((HostEvent::new()?, false))
 }
 
 impl Drop for Readiness {

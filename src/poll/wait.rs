@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::wait_stats::{FIRST_STRETCH, PROBE, STRETCH, WATCHED_STRETCH, WaitStats};
-use crate::protocol::{EndpointStatus, PollMode, Sleep, add};
+use super::wait_stats::{FIRST_STRETCH, PROBE, STRETCH, UNNOTIFIED, WATCHED_STRETCH, WaitStats};
+use crate::protocol::{EndpointStatus, Half, PollMode, Rest, Sleep, add};
+use crate::segment::SegmentPair;
 use crate::sync::spin_loop;
-use crate::system::{Host, System};
+use crate::system::{Event, Host, System};
 
 /// How long `Spin` keeps its processor before it lets another thread run, in case the peer needs it.
 const SPIN_BEFORE_YIELD: Duration = Duration::from_micros(20);
@@ -37,6 +38,9 @@ pub(crate) struct ParkSite<'a> {
     pub(crate) peer: &'a EndpointStatus,
     /// The half's count of sleeps.
     pub(crate) parks: &'a AtomicU64,
+    /// Whose event the half sleeps on, where no word can be slept on.
+    pub(crate) pair: &'a SegmentPair,
+    pub(crate) half: Half,
 }
 
 impl ParkSite<'_> {
@@ -58,7 +62,12 @@ impl ParkSite<'_> {
             Some(_) => FIRST_STRETCH,
             None => STRETCH,
         };
-        let sleep = self.own.park::<Host>(self.peer, again, stretch.min(time), ready);
+        let time = stretch.min(time);
+        let sleep = if Host::shares_futex() {
+            self.own.park::<Host>(self.peer, again, time, ready)
+        } else {
+            self.park_on_event(time, ready)
+        };
         if let Sleep::Woken(ago) = sleep {
             stats.woken(ago);
         }
@@ -66,6 +75,20 @@ impl ParkSite<'_> {
             add(self.parks, 1);
         }
         sleep != Sleep::None
+    }
+
+    /// Sleeps on the half's event; where that cannot be had or nobody can be told of it, for a moment.
+    fn park_on_event(&self, time: Duration, ready: impl FnOnce() -> bool) -> Sleep {
+        let Ok(event) = self.pair.own_event(self.half) else {
+            return self.own.park::<Host>(self.peer, false, time.min(UNNOTIFIED), ready);
+        };
+        let time = if self.pair.peer_notifies(self.half) { time } else { time.min(UNNOTIFIED) };
+        let mut set = false;
+        let sleep = self.own.park_by::<Host>(self.peer, Rest::Descriptor, ready, || set = event.wait(time));
+        if set {
+            event.clear();
+        }
+        sleep
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) const STRETCH: Duration = Duration::from_millis(40);
 pub(super) const FIRST_STRETCH: Duration = Duration::from_millis(8);
 /// The stretches after that: the kernel wakes it.
 pub(super) const WATCHED_STRETCH: Duration = Duration::from_secs(2);
+/// How often a half that sleeps looks where nobody can be told to wake it.
+pub(super) const UNNOTIFIED: Duration = Duration::from_millis(1);
 /// What a sleep and a wake are taken to cost until one is measured.
 const WAKE_GUESS: Duration = Duration::from_micros(50);
 /// No measurement makes a side spin longer than this, or believe that a wake costs less.

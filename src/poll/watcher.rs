@@ -77,11 +77,10 @@ impl Group {
     }
 
     fn run(&self) {
-        let mut words = Vec::with_capacity(2 * MOST + 1);
+        let mut words = Vec::with_capacity(2 * MOST);
         loop {
             let changes = self.changes.load(Ordering::Acquire);
             words.clear();
-            words.push((&raw const self.changes, changes));
             let mut within = IDLE;
             for half in self.living() {
                 let watch = half.look_after();
@@ -90,7 +89,7 @@ impl Group {
             }
             // The words may be gone before this is over, if their halves are: then it ends, and they are not looked
             // after any more.
-            Host::sleep_while_all(&words, within);
+            Host::sleep_while_all((&self.changes, changes), &words, within);
         }
     }
 

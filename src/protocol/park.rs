@@ -17,7 +17,8 @@
 //!
 //! A sleeper whose program waits in an event loop sets `parked = 2` and, instead of S4, returns to that loop. The waker
 //! then makes a descriptor readable instead of waking a futex. It does so once for each time that it takes the word down,
-//! so at most one notification is under way for each time the sleeper arms.
+//! so at most one notification is under way for each time the sleeper arms. Where the system has no futex that works
+//! between processes, a thread that parks sets 2 as well, and S4 is a sleep on that descriptor.
 //!
 //! A1 to A3 is the hot path, S1 to S4 is not. Where Linux has `membarrier`, S2 makes *every* thread of the registered
 //! processes pass a barrier, and A2 binds only the compiler ([`Fence::Light`]); membarrier(2),
@@ -43,7 +44,8 @@ pub(crate) trait Kernel {
     fn barrier();
 
     /// Sleeps while `word` holds `value` (and `other`, if given, holds its value), at most `time`. Compares and goes
-    /// to sleep in one step. May return early; the caller looks again.
+    /// to sleep in one step. May return early; the caller looks again. Not every system knows of a sleeper in another
+    /// process: `System::shares_futex`.
     fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, time: Duration);
 
     /// Wakes who sleeps on `word`.
@@ -109,14 +111,26 @@ impl EndpointStatus {
         ready: impl FnOnce() -> bool,
     ) -> Sleep {
         let life = actor.watched_life().filter(|_| watched).map(|life| (&actor.life, life));
-        self.announce(Rest::Futex);
+        let sleep = || K::sleep_while(&self.parked, Rest::Futex as u32, life, time);
+        self.park_by::<K>(actor, Rest::Futex, ready, sleep)
+    }
+
+    /// The same, by a `sleep` of the caller's own, which whoever takes the word down ends.
+    pub(crate) fn park_by<K: Kernel>(
+        &self,
+        actor: &EndpointStatus,
+        rest: Rest,
+        ready: impl FnOnce() -> bool,
+        sleep: impl FnOnce(),
+    ) -> Sleep {
+        self.announce(rest);
         if actor.needs_barrier() {
             K::barrier();
         }
         let slept = !ready(); // S3
         if slept {
             step("park: about to sleep");
-            K::sleep_while(&self.parked, Rest::Futex as u32, life, time); // S4
+            sleep(); // S4
         }
         let woken = self.rise();
         match (slept, woken) {

@@ -26,6 +26,21 @@ macro_rules! event_loop_methods {
                 Ok(self.endpoint.readiness()?.event().as_fd())
             }
 
+            #[doc = $arm]
+            ///
+            /// The handle is this half's own, and made by the first call. It is that of a manual-reset event: any of
+            /// the system's waits takes it (`WaitForMultipleObjects`, `RegisterWaitForSingleObject`). Do not set or
+            /// reset it; [`arm`](Self::arm) does. It closes with the half.
+            ///
+            /// # Errors
+            ///
+            /// If the system gives no event, or no thread to watch the peer's life.
+            #[cfg(windows)]
+            pub fn wait_handle(&self) -> io::Result<std::os::windows::io::BorrowedHandle<'_>> {
+                use std::os::windows::io::AsHandle;
+                Ok(self.endpoint.readiness()?.event().as_handle())
+            }
+
             /// Prepares to wait in an event loop. `true`: there is nothing to do now, and the descriptor becomes readable
             /// when there is. `false`: go on first, and call this again when that returns
             #[doc = concat!("[`", stringify!($error), "`]'s \"not now\".")]

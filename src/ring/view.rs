@@ -302,6 +302,8 @@ impl View {
             own: self.own_status(),
             peer: self.peer_status(),
             parks: &counters.parks,
+            pair: self.pair(),
+            half: self.half,
         }
     }
 

@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use super::events::HostEvent;
 use super::pair::SegmentPair;
 use crate::crash::step;
 use crate::protocol::{EventState, Half, Side};
-use crate::system::{Host, LifeMark, System};
+use crate::system::{Event, LifeMark};
 
 /// The two halves of a side share it. When the last of them goes, so does the claim: side A removes both files, and
 /// the lock falls.
@@ -42,7 +43,7 @@ impl SideGuard {
             let mine = if self.pair.side == Side::A { &sides[..] } else { &sides[..1] };
             for (side, segment) in mine {
                 if segment.words().status(half).event_is(EventState::Named) {
-                    let _ = segment.event_path(*side, half).map(|path| Host::remove(&path));
+                    let _ = segment.event_path(*side, half).map(|path| HostEvent::remove(&path));
                 }
             }
         }

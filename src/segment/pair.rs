@@ -1,5 +1,7 @@
 //! The two segments of one side, and what this side knows of the other side's life.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::events::{Events, HostEvent};
@@ -51,10 +53,40 @@ impl SegmentPair {
         barrier | notify
     }
 
-    /// Whether the peer notifies a half of this side that sleeps on a descriptor.
-    pub(crate) fn peer_notifies(&self) -> bool {
+    /// The event that one of this side's halves sleeps on, made when first asked for.
+    pub(crate) fn own_event(&self, half: Half) -> io::Result<&Arc<HostEvent>> {
+        match self.events.own(half) {
+            Some(event) => Ok(event),
+            None => Ok(self.events.keep(half, self.make_event(half)?)),
+        }
+    }
+
+    fn make_event(&self, half: Half) -> io::Result<HostEvent> {
+        let segment = self.segment(half);
+        if let Some(path) = segment.event_path(self.side, half) {
+            // First, so that whoever cleans up knows of the name.
+            segment.words().status(half).set_event(EventState::Named);
+            if let Ok(event) = HostEvent::named(&path, segment.mode()) {
+                return Ok(event);
+            }
+            segment.words().status(half).set_event(EventState::Unreachable);
+        }
+        HostEvent::new()
+    }
+
+    /// Whether the peer notifies one of this side's halves that sleeps on its event. One that has not come yet is taken
+    /// to do so if nothing but the event could end that sleep.
+    pub(crate) fn peer_notifies(&self, half: Half) -> bool {
+        let status = self.segment(half).words().status(half);
+        let named = status.event_is(EventState::Named) || status.event_is(EventState::Opened);
+        let reaches = named || self.events.are_handed();
         let peer = &self.rx.words().control.capabilities[self.side.other().index()];
-        self.peer_attached() && peer.load(Ordering::Relaxed) & CAN_NOTIFY != 0
+        let able = if self.peer_attached() {
+            peer.load(Ordering::Relaxed) & CAN_NOTIFY != 0
+        } else {
+            !Host::can_watch()
+        };
+        reaches && able
     }
 
     /// Both segments: what is kept in both headers is written through here.

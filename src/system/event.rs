@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Event, unix};
 use crate::error::{FileError, SegmentError};
@@ -112,6 +113,10 @@ impl Event for FileEvent {
         Ok(event)
     }
 
+    fn remove(path: &Path) -> io::Result<()> {
+        unix::remove(path)
+    }
+
     fn notify(&self) {
         // A full FIFO is readable already, and so is an eventfd that would overflow.
         let _ = (&self.0).write(&ONE);
@@ -126,6 +131,15 @@ impl Event for FileEvent {
                 _ => break,
             }
         }
+    }
+
+    fn wait(&self, time: Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let time = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&time)).is_ok_and(|set| set > 0)
     }
 }
 

@@ -4,20 +4,20 @@
 #![allow(unsafe_code)]
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
+use std::{io, iter};
 
 use memmap2::{Advice, MmapRaw};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, linkat};
 use rustix::thread::{MembarrierCommand, MembarrierQuery, futex, membarrier, membarrier_query};
 use rustix::time::ClockId;
 
-use super::unix::unix_files;
+use super::unix::{clock, unix_files};
 use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, System, lock_memory};
 use crate::error::{ConfigError, FileError, SegmentError};
 use crate::protocol::{Half, Kernel};
@@ -133,17 +133,23 @@ impl System for Host {
         clock(libc::CLOCK_MONOTONIC_COARSE)
     }
 
-    fn can_watch() -> bool {
-        can_wait_for_several()
+    /// Built with `--cfg sleep_on_events`, this system does without, as an old macOS has to: for tests.
+    #[inline]
+    fn shares_futex() -> bool {
+        !cfg!(sleep_on_events)
     }
 
-    fn sleep_while_all(words: &[(*const AtomicU32, u32)], time: Duration) {
-        if can_wait_for_several() {
-            let waits: Vec<_> = words.iter().map(|(word, value)| while_holds(*word, *value)).collect();
-            sleep_while_all(&waits, time);
-        } else {
-            std::thread::sleep(time);
+    fn can_watch() -> bool {
+        Self::shares_futex() && can_wait_for_several()
+    }
+
+    fn sleep_while_all(own: (&AtomicU32, u32), others: &[(*const AtomicU32, u32)], time: Duration) {
+        if !Self::can_watch() {
+            return Self::sleep_while(own.0, own.1, None, time);
         }
+        let own = while_holds(own.0, own.1);
+        let others = others.iter().map(|(word, value)| while_holds(*word, *value));
+        sleep_while_all(&iter::once(own).chain(others).collect::<Vec<_>>(), time);
     }
 
     fn scheduling() -> Scheduling {
@@ -190,15 +196,6 @@ impl Kernel for Host {
         // SAFETY: takes no argument.
         u32::try_from(unsafe { libc::sched_getcpu() }).ok()
     }
-}
-
-/// What a clock says. The C library's own call, which also works where there is no vDSO (under valgrind, say).
-#[inline]
-fn clock(clock: libc::clockid_t) -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is writable, and these clocks exist, so that the call fills it.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// What `futex_waitv` is told of one word.

@@ -7,8 +7,14 @@ mod event;
 mod life;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(any(test, not(target_os = "linux")))]
+mod local;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(windows)]
+mod named_event;
+#[cfg(any(target_os = "macos", all(test, target_os = "linux")))]
+mod os_sync;
 #[cfg(unix)]
 mod poller;
 #[cfg(not(target_os = "linux"))]
@@ -65,10 +71,14 @@ pub(crate) trait Event: Sized {
     fn named(path: &Path, mode: u32) -> io::Result<Self>;
     /// Opens the other side's, and takes its name away: nobody else needs it.
     fn take(path: &Path, mode: u32) -> Result<Self, FileError>;
+    /// Takes a name away. It may be gone already.
+    fn remove(path: &Path) -> io::Result<()>;
     /// Sets it. Never waits.
     fn notify(&self);
     /// Clears it. Never waits.
     fn clear(&self);
+    /// Waits until it is set, at most so long. Returns whether it is set. May return early.
+    fn wait(&self, time: Duration) -> bool;
 }
 
 /// What each system provides. [`Kernel`] has the sleeping and waking.
@@ -126,11 +136,13 @@ pub(crate) trait System: Kernel {
     fn has_barrier() -> bool;
     /// A clock that costs next to nothing and moves every few milliseconds.
     fn coarse_now() -> Duration;
-    /// Whether [`Kernel::sleep_while`] heeds its second word.
+    /// Whether [`Kernel::sleep_while`] and [`Kernel::wake`] work between processes. They always do between threads.
+    fn shares_futex() -> bool;
+    /// Whether [`Kernel::sleep_while`] heeds its second word, and [`sleep_while_all`](Self::sleep_while_all) the others.
     fn can_watch() -> bool;
-    /// Sleeps while each word holds its value, at most `time`; for one word and any others, as [`Kernel::sleep_while`].
-    /// A word that is no longer there ends the sleep.
-    fn sleep_while_all(words: &[(*const AtomicU32, u32)], time: Duration);
+    /// Sleeps while this process's own word and each of the others hold their values, at most `time`; otherwise as
+    /// [`Kernel::sleep_while`]. A word that is no longer there ends the sleep.
+    fn sleep_while_all(own: (&AtomicU32, u32), others: &[(*const AtomicU32, u32)], time: Duration);
     /// How this thread was scheduled so far.
     fn scheduling() -> Scheduling;
     /// Has the kernel mark `status.life` when this process dies. `None` where it cannot.
@@ -198,4 +210,65 @@ fn lock_memory(_mappings: [&MmapRaw; 2], options: MemoryOptions) -> Result<(), C
         return Ok(());
     }
     Err(ConfigError::Unsupported { option: "lock_memory", reason: "Unix only".to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    type HostEvent = <Host as System>::Event;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn is_set(event: &HostEvent) -> bool {
+        event.wait(Duration::ZERO)
+    }
+
+    #[test]
+    fn an_event_stays_set_until_it_is_cleared() {
+        let event = HostEvent::new().unwrap();
+        assert!(!is_set(&event));
+        assert!(!event.wait(Duration::from_micros(1)));
+        event.clear();
+        assert!(!is_set(&event));
+        (0..3).for_each(|_| event.notify());
+        assert!(is_set(&event) && event.wait(LONG) && event.wait(Duration::MAX));
+        event.clear();
+        assert!(!is_set(&event));
+    }
+
+    fn path(label: &str) -> PathBuf {
+        Host::directory().join(format!("unit-{label}-{}-{:016x}", std::process::id(), random()))
+    }
+
+    #[test]
+    fn two_who_know_the_name_have_one_event() {
+        let path = path("named");
+        let ours = HostEvent::named(&path, 0o600).unwrap();
+        assert!(HostEvent::named(&path, 0o600).is_err(), "there is one");
+        let theirs = HostEvent::take(&path, 0o600).unwrap();
+        // A sleep that only the other one's notification ends: no time does.
+        for _ in 0..1000 {
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| while !ours.wait(LONG) {});
+                theirs.notify();
+                waiting.join().unwrap();
+            });
+            ours.clear();
+            assert!(!is_set(&ours));
+        }
+        drop((ours, theirs));
+        assert!(HostEvent::take(&path, 0o600).is_err(), "the name is gone");
+        assert!(!path.exists());
+        HostEvent::remove(&path).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_takes_is_removed() {
+        let path = path("left");
+        drop(HostEvent::named(&path, 0o600).unwrap());
+        HostEvent::remove(&path).unwrap();
+        assert!(HostEvent::take(&path, 0o600).is_err());
+    }
 }

@@ -1,14 +1,12 @@
-//! What macOS and Windows share: files with a name of their own until they are whole, and naps in place of a futex.
+//! What macOS and Windows share: files with a name of their own until they are whole, and little that the kernel does for them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Host, random};
-use crate::protocol::Kernel;
+use super::random;
 
 /// Extension of a file that is not whole yet.
 pub(super) const NEW: &str = "new";
@@ -75,20 +73,10 @@ pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-const NAP: Duration = Duration::from_micros(500);
-
 /// Time since this was first asked.
 pub(super) fn coarse_now() -> Duration {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     BEGAN.get_or_init(Instant::now).elapsed()
-}
-
-/// Naps until the word changes, at most for `time`. Nobody needs to wake it.
-fn sleep_while(word: &AtomicU32, value: u32, time: Duration) {
-    let began = Instant::now();
-    while word.load(Ordering::Acquire) == value && began.elapsed() < time {
-        std::thread::sleep(NAP.min(time));
-    }
 }
 
 /// What macOS and Windows share of [`System`](super::System).
@@ -128,8 +116,8 @@ macro_rules! portable_system {
             false
         }
 
-        fn sleep_while_all(_words: &[(*const AtomicU32, u32)], time: Duration) {
-            std::thread::sleep(time);
+        fn sleep_while_all(own: (&AtomicU32, u32), _others: &[(*const AtomicU32, u32)], time: Duration) {
+            <Self as $crate::protocol::Kernel>::sleep_while(own.0, own.1, None, time);
         }
 
         fn scheduling() -> Scheduling {
@@ -142,22 +130,3 @@ macro_rules! portable_system {
     };
 }
 pub(super) use portable_system;
-
-impl Kernel for Host {
-    fn barrier() {}
-
-    fn sleep_while(word: &AtomicU32, value: u32, _other: Option<(&AtomicU32, u32)>, time: Duration) {
-        sleep_while(word, value, time);
-    }
-
-    fn wake(_word: &AtomicU32) {}
-
-    /// Nobody is woken, so nobody asks when.
-    fn now() -> u64 {
-        0
-    }
-
-    fn processor() -> Option<u32> {
-        None
-    }
-}

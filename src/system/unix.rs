@@ -1,4 +1,4 @@
-//! What Linux and macOS share: owners, modes, identity of files, threads without signals.
+//! What Linux and macOS share: owners, modes, identity of files, threads without signals, clocks.
 
 #![allow(unsafe_code)]
 
@@ -6,6 +6,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 use std::{ptr, thread};
 
 use rustix::process::{Resource, geteuid, getrlimit};
@@ -112,6 +113,15 @@ pub(crate) fn background_thread(name: &str, work: impl FnOnce() + Send + 'static
     // SAFETY: the call above has filled `before`.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     started.map(drop)
+}
+
+/// What a clock says. The C library's own call, which also works where there is no vDSO (under valgrind, say).
+#[inline]
+pub(super) fn clock(clock: libc::clockid_t) -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable, and these clocks exist, so that the call fills it.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// Permission bits of a file.

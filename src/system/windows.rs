@@ -7,11 +7,11 @@ use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::Duration;
-
-use std::path::PathBuf;
 
 use memmap2::MmapRaw;
 use windows_sys::Win32::Foundation::{
@@ -24,11 +24,14 @@ use windows_sys::Win32::Storage::FileSystem::{
     UnlockFileEx,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::Win32::System::Performance::{QueryPerformanceCounter, QueryPerformanceFrequency};
 
+use super::local;
+use super::named_event::NamedEvent;
 use super::portable::{Aside, OLD, aside, portable_system, sweep_all};
 use super::{Host, LifeMark, MemoryOptions, Scheduling, Staged, System, lock_memory, only_plain_memory};
 use crate::error::{FileError, SegmentError};
-use crate::protocol::Half;
+use crate::protocol::{Half, Kernel};
 
 impl Staged for Aside {
     fn new(path: &Path, _mode: u32) -> io::Result<Self> {
@@ -108,10 +111,25 @@ fn identity(file: &File) -> Option<(u32, u32)> {
 
 impl System for Host {
     type Staged = Aside;
+    type Event = NamedEvent;
 
     const CLAIM_IS_APART: bool = true;
 
     portable_system!();
+
+    fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        thread::Builder::new().name(name.to_owned()).stack_size(64 * 1024).spawn(work).map(drop)
+    }
+
+    /// There are none: the access list decides.
+    fn mode(_file: &File) -> u32 {
+        0o600
+    }
+
+    /// What waits on an address here knows of no other process.
+    fn shares_futex() -> bool {
+        false
+    }
 
     fn open(path: &Path, write: bool) -> Result<File, FileError> {
         let mut options = OpenOptions::new();
@@ -213,5 +231,36 @@ impl System for Host {
             release(file, WRITER);
         }
         Ok(!free)
+    }
+}
+
+impl Kernel for Host {
+    fn barrier() {}
+
+    fn sleep_while(word: &AtomicU32, value: u32, _other: Option<(&AtomicU32, u32)>, time: Duration) {
+        local::sleep_while(word, value, time);
+    }
+
+    fn wake(_word: &AtomicU32) {
+        local::wake();
+    }
+
+    /// The performance counter, which all processes share.
+    fn now() -> u64 {
+        static FREQUENCY: OnceLock<i64> = OnceLock::new();
+        let frequency = *FREQUENCY.get_or_init(|| {
+            let mut frequency = 1;
+            // SAFETY: `frequency` is writable; no system that is left has no counter.
+            unsafe { QueryPerformanceFrequency(&raw mut frequency) };
+            frequency.max(1)
+        });
+        let mut count = 0;
+        // SAFETY: `count` is writable.
+        unsafe { QueryPerformanceCounter(&raw mut count) };
+        (i128::from(count) * 1_000_000_000 / i128::from(frequency)) as u64
+    }
+
+    fn processor() -> Option<u32> {
+        None
     }
 }

@@ -422,6 +422,16 @@ macro_rules! half_methods {
                 self.$inner.wait_fd()
             }
 
+            /// The handle of an event for event loops; see [`Consumer::arm`](crate::Consumer::arm).
+            ///
+            /// # Errors
+            ///
+            /// If the system gives no event, or no thread to watch the peer's life.
+            #[cfg(windows)]
+            pub fn wait_handle(&self) -> ::std::io::Result<::std::os::windows::io::BorrowedHandle<'_>> {
+                self.$inner.wait_handle()
+            }
+
             /// Prepares to wait in an event loop; see [`Consumer::arm`](crate::Consumer::arm).
             ///
             /// # Errors

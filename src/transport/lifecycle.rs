@@ -18,8 +18,8 @@ use crate::error::{ConfigError, CreateError, Failure, FileError, Missing, OpenEr
 use crate::protocol::{Direction, End, Fence, Fixed, Geometry, Half, PollMode, Side, check_name, file_name};
 #[cfg(target_os = "linux")]
 use crate::segment::Events;
-use crate::segment::{Access, Lease, Segment, SegmentFile, SegmentPair, SideGuard};
-use crate::system::{Host, System, random};
+use crate::segment::{Access, HostEvent, Lease, Segment, SegmentFile, SegmentPair, SideGuard};
+use crate::system::{Event, Host, System, random};
 
 /// The two files of a channel.
 struct Paths {
@@ -188,7 +188,7 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure>
     step("reclaim: superseded");
     for half in Half::BOTH {
         for side in [Side::A, Side::B] {
-            let event = tx.event_path(side, half).map_or(Ok(()), |path| Host::remove(&path));
+            let event = tx.event_path(side, half).map_or(Ok(()), |path| HostEvent::remove(&path));
             event.map_err(Failure::at("remove", &paths.a_to_b))?;
         }
     }

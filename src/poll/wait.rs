@@ -77,15 +77,15 @@ impl ParkSite<'_> {
         sleep != Sleep::None
     }
 
-    /// Sleeps on the half's event; where that cannot be had or nobody can be told of it, for a moment.
+    /// Sleeps on the half's event; where there is none, or nobody who is told of it, for a moment.
     fn park_on_event(&self, time: Duration, ready: impl FnOnce() -> bool) -> Sleep {
-        let Ok(event) = self.pair.own_event(self.half) else {
-            return self.own.park::<Host>(self.peer, false, time.min(UNNOTIFIED), ready);
-        };
-        let time = if self.pair.peer_notifies(self.half) { time } else { time.min(UNNOTIFIED) };
+        let event = self.pair.own_event(self.half).ok().filter(|_| self.pair.peer_notifies(self.half));
         let mut set = false;
-        let sleep = self.own.park_by::<Host>(self.peer, Rest::Descriptor, ready, || set = event.wait(time));
-        if set {
+        let sleep = self.own.park_by::<Host>(self.peer, Rest::Descriptor, ready, || match event {
+            Some(event) => set = event.wait(time),
+            None => thread::sleep(time.min(UNNOTIFIED)),
+        });
+        if let Some(event) = event.filter(|_| set) {
             event.clear();
         }
         sleep

@@ -20,8 +20,8 @@ pub enum PollMode {
     Spin,
     /// Sleeps this long between two looks, at most 20 ms at a stretch. Costs its peer no system call.
     Interval(Duration),
-    /// Spins for as long as that pays, then sleeps until the peer wakes it. On Linux by a futex shared between the
-    /// processes; on macOS and Windows by sleeps of half a millisecond.
+    /// Spins for as long as that pays, then sleeps until the peer wakes it: on Linux and from macOS 14.4 on a futex between
+    /// the processes, on Windows on a named event, on an older macOS on a FIFO.
     Park,
 }
 

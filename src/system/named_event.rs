@@ -18,8 +18,9 @@ use windows_sys::Win32::Security::{
 };
 use windows_sys::Win32::System::SystemServices::SECURITY_DESCRIPTOR_REVISION;
 use windows_sys::Win32::System::Threading::{
-    CreateEventW, EVENT_ALL_ACCESS, EVENT_MODIFY_STATE, GetCurrentProcess, OpenEventW, OpenProcessToken,
-    ResetEvent, SetEvent, WaitForSingleObject,
+    CREATE_WAITABLE_TIMER_HIGH_RESOLUTION, CreateEventW, CreateWaitableTimerExW, EVENT_ALL_ACCESS,
+    EVENT_MODIFY_STATE, GetCurrentProcess, INFINITE, OpenEventW, OpenProcessToken, ResetEvent, SetEvent,
+    SetWaitableTimer, TIMER_ALL_ACCESS, WaitForMultipleObjects, WaitForSingleObject,
 };
 
 use super::Event;
@@ -39,18 +40,47 @@ impl NamedEvent {
             // SAFETY: takes no argument.
             (handle, unsafe { GetLastError() } == ERROR_ALREADY_EXISTS)
         })?;
-        let event = Self::own(handle)?;
+        // SAFETY: the call above has returned it.
+        let event = unsafe { opened(handle) }?;
         // Somebody else's, whoever that is.
-        if existed { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(event) }
+        if existed { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(Self(event)) }
     }
+}
 
-    fn own(handle: HANDLE) -> io::Result<Self> {
-        if handle.is_null() {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a call has just returned this handle for the caller to close.
-        Ok(Self(unsafe { OwnedHandle::from_raw_handle(handle) }))
+/// What a call has returned for its caller to close, or why it has not.
+///
+/// # Safety
+///
+/// A call has just returned the handle, null if it failed, and nobody else closes it.
+unsafe fn opened(handle: HANDLE) -> io::Result<OwnedHandle> {
+    if handle.is_null() {
+        return Err(io::Error::last_os_error());
     }
+    // SAFETY: as the caller says.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// The clock of the system's waits ticks so seldom. That of its timers does not.
+const TICK: Duration = Duration::from_millis(16);
+
+/// A timer that runs for so long, from now on.
+fn timer(time: Duration) -> io::Result<OwnedHandle> {
+    // SAFETY: a timer without a name and without attributes.
+    let timer = unsafe {
+        CreateWaitableTimerExW(
+            ptr::null(),
+            ptr::null(),
+            CREATE_WAITABLE_TIMER_HIGH_RESOLUTION,
+            TIMER_ALL_ACCESS,
+        )
+    };
+    // SAFETY: the call above has returned it.
+    let timer = unsafe { opened(timer) }?;
+    // In units of 100 ns; below zero is from now on.
+    let due = -i64::try_from(time.as_nanos().div_ceil(100)).unwrap_or(i64::MAX);
+    // SAFETY: the handle is open, and `due` lives through the call, which is given nothing to call back.
+    done(unsafe { SetWaitableTimer(timer.as_raw_handle(), &raw const due, 0, None, ptr::null(), 0) })?;
+    Ok(timer)
 }
 
 impl Event for NamedEvent {
@@ -65,7 +95,9 @@ impl Event for NamedEvent {
     fn take(path: &Path, _mode: u32) -> Result<Self, FileError> {
         let name = object_name(path);
         // SAFETY: the name ends with zero and lives through the call.
-        Ok(Self::own(unsafe { OpenEventW(EVENT_MODIFY_STATE, 0, name.as_ptr()) })?)
+        let handle = unsafe { OpenEventW(EVENT_MODIFY_STATE, 0, name.as_ptr()) };
+        // SAFETY: the call above has returned it.
+        Ok(Self(unsafe { opened(handle) }?))
     }
 
     /// A name is gone with its last handle.
@@ -84,10 +116,17 @@ impl Event for NamedEvent {
     }
 
     fn wait(&self, time: Duration) -> bool {
-        // A part of a millisecond is a whole one: otherwise its waiter would ask again and again.
-        let milliseconds = u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX - 1);
+        let event = self.0.as_raw_handle();
+        if !time.is_zero() && time < TICK {
+            if let Ok(timer) = timer(time) {
+                let either = [event, timer.as_raw_handle()];
+                // SAFETY: both handles are open for the call. Of two that are set, the first is told.
+                return unsafe { WaitForMultipleObjects(2, either.as_ptr(), 0, INFINITE) == WAIT_OBJECT_0 };
+            }
+        }
+        let milliseconds = u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(INFINITE - 1);
         // SAFETY: the handle is open.
-        unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) == WAIT_OBJECT_0 }
+        unsafe { WaitForSingleObject(event, milliseconds) == WAIT_OBJECT_0 }
     }
 }
 

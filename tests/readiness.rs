@@ -419,6 +419,30 @@ fn a_set_is_woken_by_other_processes_and_learns_of_their_deaths() {
     }
 }
 
+/// Looking is not waiting: whoever looks where nothing was announced loses no wake.
+#[test]
+fn whoever_only_looks_goes_on_sleeping() {
+    let name = named("looked");
+    let mut a = Channel::<u64>::create(&name, &Config::new()).unwrap();
+    let mut b = Channel::<u64>::open(&name, LONG).unwrap();
+    for round in 0..20 {
+        assert!(b.halves().1.arm().unwrap());
+        assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
+        a.send(&round).unwrap();
+        assert!(readable(b.halves().1.wait_fd().unwrap(), true));
+        assert_eq!(*b.try_recv().unwrap(), round);
+    }
+    let mut set = WaitSet::new().unwrap();
+    set.insert(1, b.halves().1).unwrap();
+    for round in 0..20 {
+        assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+        assert!(matches!(b.try_recv(), Err(RecvError::Empty)));
+        a.send(&round).unwrap();
+        assert_eq!(set.wait(Some(LONG)).unwrap(), [1]);
+        assert_eq!(*b.try_recv().unwrap(), round);
+    }
+}
+
 #[test]
 fn a_set_ends_in_time() {
     let mut set = WaitSet::new().unwrap();

@@ -3,79 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod common;
+mod programs;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
 use common::{Name, named};
-
-/// An example, started with `args` and all three streams piped. Killed when dropped.
-struct Program(Option<Child>);
-
-fn start(example: &str, args: &[&str]) -> Program {
-    let tests = std::env::current_exe().unwrap();
-    let file = format!("../examples/{example}{}", std::env::consts::EXE_SUFFIX);
-    let path = tests.parent().unwrap().join(file);
-    assert!(path.exists(), "{} is missing; run `cargo build --examples`", path.display());
-    let mut command = Command::new(path);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Program(Some(command.spawn().unwrap()))
-}
-
-impl Program {
-    fn child(&mut self) -> &mut Child {
-        self.0.as_mut().unwrap()
-    }
-
-    /// Closes its input and waits for its end.
-    fn finish(mut self) -> Output {
-        self.0.take().unwrap().wait_with_output().unwrap()
-    }
-
-    /// Writes `input` from a thread of its own, then the end of the file.
-    fn feed(&mut self, input: Vec<u8>) -> std::thread::JoinHandle<()> {
-        let mut stdin = self.child().stdin.take().unwrap();
-        // The other end may die in mid-write: that is for the test to judge.
-        std::thread::spawn(move || drop(stdin.write_all(&input)))
-    }
-
-    /// Reads the first byte of its output: it is at work.
-    fn first_byte(&mut self) {
-        self.child().stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    }
-
-    fn kill(&mut self) {
-        self.child().kill().unwrap();
-        self.child().wait().unwrap();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn assert_success(output: &Output) {
-    assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
-}
-
-#[track_caller]
-fn assert_failure(output: &Output, code: i32, message: &str) {
-    let errors = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{errors}");
-    assert!(errors.contains(message), "{message:?} is not in {errors:?}");
-}
+use programs::{Program, assert_failure, assert_success, run, start, text};
 
 #[test]
 fn the_demo_shows_every_mode_and_leaves_nothing() {
@@ -141,6 +77,35 @@ fn the_camera_sends_frames_in_place_and_both_processes_end() {
     assert_eq!(name.left(), Vec::<PathBuf>::new());
 }
 
+#[cfg(unix)]
+#[test]
+fn the_event_loop_hears_the_channel_and_the_socket() {
+    let said = run("event_loop", &["--seconds", "0.5"]);
+    // A burst each 40 ms, and a line each third one; at least the first of them.
+    assert!(said.contains("channel: ") && said.contains("the last is 4\n"), "{said}");
+    assert!(said.contains("socket:  1 values so far\n"), "{said}");
+    let last = said.lines().last().unwrap();
+    let figures: Vec<u64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(figures.len() == 3 && figures[0] >= 5 && figures[1] >= 17 && figures[2] >= 2, "{last}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_fan_hears_every_producer() {
+    let said = run("fan_in", &["--seconds", "1", "--producers", "20", "--processes", "3"]);
+    assert!(said.starts_with("one thread, 20 producers in 3 processes\n"), "{said}");
+    for phase in ["each 10 ms", "as fast as they can"] {
+        let line = said.lines().find(|line| line.trim_start().starts_with(phase));
+        let words =
+            line.unwrap_or_else(|| panic!("no {phase} in\n{said}")).trim_start()[phase.len()..].split(' ');
+        let figures: Vec<u64> = words.filter_map(|word| word.replace(',', "").parse().ok()).collect();
+        // Messages of all, of the slowest and of the fastest, and wakes; each of a second.
+        assert_eq!(figures.len(), 4, "{said}");
+        assert!(figures[0] >= 20 * figures[1] && figures[0] <= 20 * (figures[2] + 1), "{said}");
+        assert!(figures[3] > 0, "{said}");
+    }
+}
+
 #[test]
 fn wrong_arguments_give_the_usage_and_exit_code_2() {
     let wrong: [&[&str]; 10] = [
@@ -157,6 +122,11 @@ fn wrong_arguments_give_the_usage_and_exit_code_2() {
     ];
     for args in wrong {
         assert_failure(&start("demo", args).finish(), 2, "Usage: demo");
+    }
+    for example in ["event_loop", "fan_in"] {
+        for time in ["-1", "x", "inf", "NaN"] {
+            assert_failure(&start(example, &[&format!("--seconds={time}")]).finish(), 2, "invalid value");
+        }
     }
     for args in [&["send"][..], &["recv"], &["copy", "x"], &[]] {
         assert_failure(&start("pipe", args).finish(), 2, "Usage: pipe");
@@ -268,6 +238,25 @@ mod interrupted {
         interrupt(&mut demo);
         assert_failure(&demo.finish(), 130, "interrupted");
         assert_eq!((processes(&name), name.left()), (0, Vec::new()));
+    }
+
+    #[test]
+    fn the_event_loop_and_the_fan_end_in_order() {
+        for (example, sign) in [("event_loop", "channel"), ("fan_in", "")] {
+            let mut program = start(example, &["--seconds", "600"]);
+            if sign.is_empty() {
+                // It says nothing before its end: all its channels have a message by then.
+                let last = format!("fan-in-{}-99", program.child().id());
+                eventually("the last producer", || {
+                    capnproto_shm_transport::Stats::of(&last).is_ok_and(|stats| stats.rx.messages > 0)
+                });
+            } else {
+                program.first_byte();
+            }
+            interrupt(&mut program);
+            let said = program.succeed();
+            assert!(said.contains("one thread"), "{said}");
+        }
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! The asynchronous examples run as a user runs them, end by themselves, and leave nothing behind.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod programs;
+
+use programs::{assert_failure, run, start};
+
+/// What `async_select` counted of each source.
+fn counts(said: &str) -> Vec<(&str, u32)> {
+    let last = said.lines().last().unwrap();
+    let counts = last.strip_prefix("received: ").unwrap_or_else(|| panic!("{said}"));
+    counts
+        .split(", ")
+        .map(|count| count.split_once(' ').unwrap())
+        .map(|(of, n)| (of, n.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn async_select_hears_everybody() {
+    let said = run("async_select", &["--seconds", "1"]);
+    let counts = counts(&said);
+    let sources: Vec<_> = counts.iter().map(|(source, _)| *source).collect();
+    assert_eq!(sources, ["counter", "log", "socket", "thermometer", "timer"], "{said}");
+    for (source, count) in counts {
+        let lines = said.lines().filter(|line| line.split(' ').any(|word| word == source));
+        // And the line that counts them.
+        assert_eq!(lines.count(), count as usize + 1, "{source} in\n{said}");
+    }
+    let values: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once("counter      ")).map(|(_, n)| n).collect();
+    let expected: Vec<_> = (1..=values.len()).map(|n| n.to_string()).collect();
+    assert_eq!(values, expected, "none is missing: {said}");
+    for what in ["20.01 °C", "the pump runs", "line 1", "tick"] {
+        assert!(said.contains(what), "no {what} in\n{said}");
+    }
+}
+
+#[test]
+fn async_smol_sums_up_what_came_back() {
+    let said = run("async_smol", &[]);
+    assert!(said.starts_with("100000 numbers there and their squares back, "), "{said}");
+    assert!(said.contains("the sum of the squares is 333338333350000"), "{said}");
+}
+
+#[test]
+fn http_over_shm_shows_requests_and_answers() {
+    let said = run("http_over_shm", &[]);
+    let exchanges: Vec<_> = said.split("> ").skip(1).collect();
+    let expected = [
+        ("GET /hello\n", "< HTTP/1.1 200 OK\n", "Hello from process "),
+        ("POST /length\n", "< HTTP/1.1 200 OK\n", "4194304 bytes came\n"),
+        ("GET /nowhere\n", "< HTTP/1.1 404 Not Found\n", "there is no /nowhere\n"),
+    ];
+    assert_eq!(exchanges.len(), expected.len(), "{said}");
+    for (exchange, (question, status, answer)) in exchanges.iter().zip(expected) {
+        assert!(exchange.starts_with(&format!("{question}{status}")), "{said}");
+        assert!(exchange.contains("< content-length: ") && exchange.contains(answer), "{said}");
+    }
+    assert!(said.contains("5000 requests one after the other, "), "{said}");
+}
+
+#[test]
+fn a_failure_has_a_message_and_a_status() {
+    for name in ["async_smol", "http_over_shm"] {
+        assert_failure(&start(name, &["nonsense"]).finish(), 1, "usage: ");
+    }
+    for args in [&["--seconds", "-1"][..], &["--seconds", "x"], &["nonsense"]] {
+        assert_failure(&start("async_select", args).finish(), 2, "error: ");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_ends_all_processes_in_order() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let mut program = start("async_select", &["--seconds", "600"]);
+    program.first_byte();
+    kill_process(Pid::from_child(program.child()), Signal::INT).unwrap();
+    let said = program.succeed();
+    assert!(!counts(&said).is_empty(), "{said}");
+}

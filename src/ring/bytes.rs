@@ -14,6 +14,12 @@ const PUBLISHED: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Partly(Option<(Message, usize)>);
 
+impl Partly {
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl Consumer {
     /// Gives what is there to `take`, piece by piece, which returns how much it took; until it takes less than a piece, or
     /// there is no more. Never waits. Returns how many bytes were taken.

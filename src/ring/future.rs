@@ -188,13 +188,17 @@ impl Consumer {
         Holding(self).0.message_ready().await
     }
 
+    /// Lets other tasks run now and then; for who is polled, before it looks.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx)
+    }
+
     /// Whether a call that does not wait finds a message, or an end; for who is polled.
     pub(crate) fn poll_message(
         &mut self,
         waiting: &mut Waiting,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), RecvError>> {
-        ready!(Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx));
         while !self.has_message()? {
             ready!(waiting.poll(self, cx))?;
         }
@@ -218,13 +222,17 @@ impl Consumer {
 }
 
 impl Producer {
+    /// Lets other tasks run now and then; for who is polled, before it looks.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx)
+    }
+
     /// Whether a call that does not wait gets a slot, or an error; for who is polled.
     pub(crate) fn poll_slot(
         &mut self,
         waiting: &mut Waiting,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        ready!(Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx));
         while self.known_free() == 0 {
             ready!(waiting.poll(self, cx))?;
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::error::{RecvError, SendError};
+use crate::error::RecvError;
 use crate::ring::{Consumer, Partly, Producer, Waiting};
 use crate::transport::Transport;
 
@@ -86,16 +86,18 @@ impl ByteReader {
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
+        ready!(self.consumer.poll_turn(cx));
         loop {
-            // A message without bytes is no end.
-            match self.consumer.read_bytes(&mut self.partly, &mut take) {
-                Ok(0) | Err(RecvError::Empty) => {}
-                Err(RecvError::Closed) => return Poll::Ready(Ok(0)),
-                read => return Poll::Ready(Ok(read?)),
+            if self.partly.is_none() {
+                match ready!(self.consumer.poll_message(&mut self.waiting, cx)) {
+                    Err(RecvError::Closed) => return Poll::Ready(Ok(0)),
+                    ready => ready?,
+                }
             }
-            match ready!(self.consumer.poll_message(&mut self.waiting, cx)) {
-                Err(RecvError::Closed) => return Poll::Ready(Ok(0)),
-                ready => ready?,
+            match self.consumer.read_bytes(&mut self.partly, &mut take) {
+                // A message without bytes is no end. What came after it, the wait tells.
+                Ok(0) | Err(RecvError::Empty | RecvError::Closed) => {}
+                read => return Poll::Ready(Ok(read?)),
             }
         }
     }
@@ -105,14 +107,11 @@ impl ByteWriter {
     fn poll_bytes(
         &mut self,
         cx: &mut Context<'_>,
-        mut fill: impl FnMut(&mut [u8]) -> usize,
+        fill: impl FnMut(&mut [u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.producer.write_bytes(&mut fill) {
-                Err(SendError::Full) => ready!(self.producer.poll_slot(&mut self.waiting, cx))?,
-                written => return Poll::Ready(Ok(written?)),
-            }
-        }
+        ready!(self.producer.poll_turn(cx));
+        ready!(self.producer.poll_slot(&mut self.waiting, cx))?;
+        Poll::Ready(Ok(self.producer.write_bytes(fill)?))
     }
 
     fn poll_slices(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

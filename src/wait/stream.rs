@@ -37,7 +37,9 @@ impl<H: ReceiveHalf, T> MessageStream<H, T> {
     }
 
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-        let ready = ready!(self.half.consumer_mut().poll_message(&mut self.waiting, cx));
+        let consumer = self.half.consumer_mut();
+        ready!(consumer.poll_turn(cx));
+        let ready = ready!(consumer.poll_message(&mut self.waiting, cx));
         Poll::Ready(ready.and_then(|()| (self.take)(&mut self.half)))
     }
 }

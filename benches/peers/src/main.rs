@@ -18,6 +18,7 @@ mod runner;
 mod sample;
 mod sections;
 mod spinner;
+mod task;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use idle::Waiter;
 use plan::Entry;
 use report::Results;
 use runner::{Pace, Runner};
@@ -69,7 +71,7 @@ impl Options {
 #[command(hide = true)]
 enum Role {
     Follow { contender: String, spec: String, token: String },
-    Idle { name: String },
+    Idle { name: String, waiter: Waiter },
     IdlePeer { name: String },
     Lead { contender: String, spec: String },
     Memory { name: String },
@@ -82,7 +84,7 @@ fn main() -> Result<()> {
         Some(Role::Follow { contender, spec, token }) => {
             peers::follow(&contender, &serde_json::from_str(&spec)?, &token)
         }
-        Some(Role::Idle { name }) => idle::wait(&name),
+        Some(Role::Idle { name, waiter }) => idle::wait(&name, waiter),
         Some(Role::IdlePeer { name }) => idle::peer(&name),
         Some(Role::Lead { contender, spec }) => crowd::lead(&contender, &serde_json::from_str(&spec)?),
         Some(Role::Memory { name }) => memory::follow(&name),
@@ -123,9 +125,11 @@ fn measure(options: &Options) -> Result<()> {
     if "idle".contains(&options.only) {
         let watched = Duration::from_secs(if options.quick { 1 } else { 5 });
         eprintln!("{:4.0} s  idle", began.elapsed().as_secs_f64());
-        runner::watch(Some("idle channels".to_owned()));
-        results.idle = Some(idle::measure(watched).map_err(|error| format!("{error:#}")));
-        runner::watch(None);
+        for waiter in idle::WAITERS {
+            runner::watch(Some("idle channels".to_owned()));
+            results.idle.push(idle::measure(waiter, watched).map_err(|error| format!("{error:#}")));
+            runner::watch(None);
+        }
     }
     if "memory".contains(&options.only) {
         results.memory = Some(memory::measure().map_err(|error| format!("{error:#}")));

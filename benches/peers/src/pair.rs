@@ -19,16 +19,64 @@ pub trait Pair {
 pub const JOINED: &str = "joined";
 const DONE: &str = "done";
 
-struct Leader<C: Contender> {
-    tx: C::Tx,
-    rx: C::Rx,
+/// A way to set up two ends and to run rounds between them.
+pub trait Connection {
+    type End;
+    /// What the leader holds before the follower is there.
+    type Offer;
+
+    /// The follower is a thread of the leader's process.
+    const THREADS: bool = false;
+
+    /// The steps of a [`Contender`].
+    fn offer(spec: &Spec) -> Result<(Self::Offer, String)>;
+    fn join(spec: &Spec, token: &str) -> Result<Self::End>;
+    fn accept(offer: Self::Offer) -> Result<Self::End>;
+
+    /// The leader's part of a round.
+    fn lead(end: &mut Self::End, round: &Round) -> Result<Sample>;
+    /// The follower's.
+    fn follow(end: &mut Self::End, round: &Round) -> Result<()>;
+}
+
+/// Between two threads that block.
+impl<C: Contender> Connection for C {
+    type End = (C::Tx, C::Rx);
+    type Offer = C::Offer;
+
+    const THREADS: bool = C::THREADS;
+
+    fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
+        C::offer(spec)
+    }
+
+    fn join(spec: &Spec, token: &str) -> Result<Self::End> {
+        C::join(spec, token)
+    }
+
+    fn accept(offer: Self::Offer) -> Result<Self::End> {
+        C::accept(offer)
+    }
+
+    fn lead((tx, rx): &mut Self::End, round: &Round) -> Result<Sample> {
+        jobs::lead(tx, rx, round)
+    }
+
+    fn follow((tx, rx): &mut Self::End, round: &Round) -> Result<()> {
+        jobs::follow(tx, rx, round);
+        Ok(())
+    }
+}
+
+struct Leader<C: Connection> {
+    end: C::End,
     control: Control,
     /// None is a thread. Ends once the control socket closes, that is after it in the order of fields.
     _follower: Option<Ended>,
 }
 
 /// Sets up a connection: `contender` names `C` to the other process.
-pub fn start<C: Contender + 'static>(contender: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
+pub fn start<C: Connection + 'static>(contender: &str, spec: &Spec) -> Result<Box<dyn Pair>> {
     pin(None)?;
     let (offer, token) = C::offer(spec).context("offer")?;
     let (mut control, follower) = if C::THREADS {
@@ -42,26 +90,26 @@ pub fn start<C: Contender + 'static>(contender: &str, spec: &Spec) -> Result<Box
         (control, Some(Ended(child)))
     };
     control.expect(JOINED)?;
-    let (tx, rx) = C::accept(offer).context("accept")?;
-    Ok(Box::new(Leader::<C> { tx, rx, control, _follower: follower }))
+    let end = C::accept(offer).context("accept")?;
+    Ok(Box::new(Leader::<C> { end, control, _follower: follower }))
 }
 
-impl<C: Contender> Pair for Leader<C> {
+impl<C: Connection> Pair for Leader<C> {
     fn run(&mut self, round: &Round) -> Result<Sample> {
         self.control.say(&serde_json::to_string(round)?)?;
         self.control.expect(JOINED)?;
         round.place.pin_leader()?;
-        let sample = jobs::lead(&mut self.tx, &mut self.rx, round);
+        let sample = C::lead(&mut self.end, round);
         self.control.expect(DONE)?;
         sample
     }
 }
 
 /// The follower's life.
-pub fn follow<C: Contender>(spec: &Spec, token: &str, mut control: Control) -> Result<()> {
+pub fn follow<C: Connection>(spec: &Spec, token: &str, mut control: Control) -> Result<()> {
     Place::Apart.pin_follower()?;
-    let (mut tx, mut rx) = match C::join(spec, token) {
-        Ok(ends) => ends,
+    let mut end = match C::join(spec, token) {
+        Ok(end) => end,
         Err(error) => return control.say(&format!("{error:#}").replace('\n', " ")),
     };
     control.say(JOINED)?;
@@ -69,7 +117,7 @@ pub fn follow<C: Contender>(spec: &Spec, token: &str, mut control: Control) -> R
         let round: Round = serde_json::from_str(&line)?;
         round.place.pin_follower()?;
         control.say(JOINED)?;
-        jobs::follow(&mut tx, &mut rx, &round);
+        C::follow(&mut end, &round)?;
         control.say(DONE)?;
     }
     Ok(())

@@ -28,6 +28,18 @@ pub mod series {
     pub const IPC_CHANNEL: &str = "ipc-channel";
     pub const SOCKET: &str = "Unix socket";
     pub const PIPE: &str = "pipe";
+    pub const TASK: &str = "ours, tasks";
+    pub const TASK_PARK: &str = "ours, tasks, Park";
+    pub const TASK_COPIED: &str = "ours, tasks, send_async()";
+    pub const TASK_BATCHED: &str = "ours, tasks, batch + drain";
+    pub const BYTES: &str = "ours, into_io()";
+    pub const BYTES_PARK: &str = "ours, into_io(), Park";
+    pub const TASK_SOCKET: &str = "Unix socket, tokio";
+    pub const TASK_PIPE: &str = "pipe, tokio";
+    pub const NAMED: &str = "ours, arm() + poll: named, FIFO";
+    pub const ANONYMOUS: &str = "ours, arm() + poll: anonymous, helper thread";
+    pub const WAIT_SET: &str = "ours, WaitSet, Park";
+    pub const EVENTFD: &str = "limit: eventfd + poll";
     pub const LINE: &str = "limit: cache line";
     pub const FUTEX: &str = "limit: futex";
     pub const MEMCPY: &str = "limit: memcpy";
@@ -56,6 +68,13 @@ pub const ALL: &[fn(&Results, Pace) -> Section] = &[
     slots,
     channels,
     runs,
+    tasks,
+    tasks_one_way,
+    tasks_seldom,
+    tasks_bytes,
+    tasks_crowd,
+    readiness,
+    wait_set,
 ];
 
 /// Columns that are also shown near and far apart.
@@ -246,30 +265,43 @@ fn zero_copy(_: &Results, _: Pace) -> Section {
     }
 }
 
-fn seldom(_: &Results, _: Pace) -> Section {
-    let group = |(period_ms, stretch, rounds): (f64, f64, Option<usize>)| {
+/// Columns of messages that come now and then: milliseconds between two.
+pub const PERIODS: [f64; 2] = [30.0, 1.0];
+
+/// Entries for messages of 8 bytes that come now and then.
+fn now_and_then(entries: impl Fn(&dyn Fn(&str, &'static str) -> Entry) -> Vec<Entry>) -> Vec<Group> {
+    let group = |period_ms: f64| {
         let job = Job::Paced { period_ns: period_ms * 1e6 };
-        let entry = |series, contender| Entry::new(series, contender, 8, job).at(period_ms);
-        let group = Group::new(vec![
-            entry(OURS, "ours"),
-            entry(PARK, "ours").poll(Park),
-            entry(INTERVAL, "ours").poll(Interval),
-            entry(FUTEX, "futex"),
-            entry(SOCKET, "socket"),
-            entry(PIPE, "pipe"),
-            entry(IPC_CHANNEL, "ipc-channel"),
-        ]);
-        Group { rounds, ..group.stretched(stretch) }
+        let entry = |series: &str, contender| Entry::new(series, contender, 8, job).at(period_ms);
+        let group = Group::new(entries(&entry));
+        if period_ms > 10.0 { group.stretched(10.0).rounds(5) } else { group.stretched(2.0) }
     };
-    let what = |ms| format!("each {ms} ms");
+    PERIODS.map(group).into()
+}
+
+fn each_ms(ms: f64) -> String {
+    format!("each {ms} ms")
+}
+
+fn seldom(_: &Results, _: Pace) -> Section {
     Section {
         id: "seldom",
         title: "One message now and then",
         about: "8 bytes; from the moment the message was due until it is read, and the processor time of the \
                 receiving process. iceoryx2 is left out: its publish and subscribe has no blocking receive.",
-        axis: Axis { name: "message", format: what, plot: false, base: None },
+        axis: Axis { name: "message", format: each_ms, plot: false, base: None },
         unit: Unit::Wake,
-        groups: [(30.0, 10.0, Some(5)), (1.0, 2.0, None)].map(group).into(),
+        groups: now_and_then(|entry| {
+            vec![
+                entry(OURS, "ours"),
+                entry(PARK, "ours").poll(Park),
+                entry(INTERVAL, "ours").poll(Interval),
+                entry(FUTEX, "futex"),
+                entry(SOCKET, "socket"),
+                entry(PIPE, "pipe"),
+                entry(IPC_CHANNEL, "ipc-channel"),
+            ]
+        }),
     }
 }
 
@@ -469,5 +501,156 @@ fn runs(_: &Results, pace: Pace) -> Section {
         axis: Axis { name: "seconds", format: count, plot: false, base },
         unit: Unit::Nanos,
         groups: lengths.map(group).into(),
+    }
+}
+
+fn tasks(_: &Results, _: Pace) -> Section {
+    let entry = |series, contender| Entry::new(series, contender, 64, TRIP);
+    Section {
+        id: "tasks",
+        title: "Round trip between two tasks",
+        about: "64 bytes there and back between two tokio tasks in two processes, each the only one of a \
+                runtime with one thread, against two threads that block: `reserve_async`, `commit`, \
+                `recv_async`.",
+        axis: Axis { plot: false, ..SIZE },
+        unit: Unit::Nanos,
+        groups: vec![Group::new(vec![
+            entry(OURS, "ours"),
+            entry(PARK, "ours").poll(Park),
+            entry(TASK, "ours-task"),
+            entry(TASK_PARK, "ours-task").poll(Park),
+            entry(TASK_SOCKET, "socket-task"),
+            entry(TASK_PIPE, "pipe-task"),
+            entry(SOCKET, "socket"),
+        ])],
+    }
+}
+
+fn tasks_one_way(_: &Results, _: Pace) -> Section {
+    let entry = |series, contender| Entry::new(series, contender, 64, STREAM);
+    Section {
+        id: "tasks-one-way",
+        title: "One way between two tasks",
+        about: "As many messages of 64 bytes as will go. `send_async` copies each message; *tasks* without a word \
+                builds each in place. With batch and drain a task awaits the first slot and the first message of \
+                each batch only.",
+        axis: Axis { plot: false, ..SIZE },
+        unit: Unit::Rate,
+        groups: vec![Group::new(vec![
+            entry(OURS, "ours"),
+            entry(COPIED, "ours-copied"),
+            entry(BATCHED, "ours-batched"),
+            entry(TASK, "ours-task"),
+            entry(TASK_PARK, "ours-task").poll(Park),
+            entry(TASK_COPIED, "ours-task-copied"),
+            entry(TASK_BATCHED, "ours-task-batched"),
+            entry(TASK_SOCKET, "socket-task"),
+        ])],
+    }
+}
+
+fn tasks_seldom(_: &Results, _: Pace) -> Section {
+    Section {
+        id: "tasks-seldom",
+        title: "One message now and then to a task",
+        about: "8 bytes; from the moment the message was due until the task has read it, and the processor time \
+                of the receiving process.",
+        axis: Axis { name: "message", format: each_ms, plot: false, base: None },
+        unit: Unit::Wake,
+        groups: now_and_then(|entry| {
+            vec![
+                entry(TASK_PARK, "ours-task").poll(Park),
+                entry(TASK, "ours-task"),
+                entry(TASK_PIPE, "pipe-task"),
+                entry(TASK_SOCKET, "socket-task"),
+                entry(PARK, "ours").poll(Park),
+                entry(PIPE, "pipe"),
+            ]
+        }),
+    }
+}
+
+fn readiness(_: &Results, _: Pace) -> Section {
+    Section {
+        id: "readiness",
+        title: "What wakes whom",
+        about: "One message of 8 bytes now and then, by each way to wake a thread of another process: from the \
+                moment the message was due until it is read. Ours with `arm` and the system's `poll`, as an event \
+                loop uses it: the peer writes to a FIFO beside a named channel; to an anonymous channel's \
+                descriptor a thread of the receiving process does, which the peer wakes.",
+        axis: Axis { name: "message", format: each_ms, plot: false, base: None },
+        unit: Unit::Wake,
+        groups: now_and_then(|entry| {
+            vec![
+                entry(NAMED, "ours-armed").poll(Park),
+                entry(ANONYMOUS, "ours-armed-anonymous").poll(Park),
+                entry(EVENTFD, "eventfd"),
+                entry(FUTEX, "futex"),
+                entry(PIPE, "pipe"),
+                entry(PARK, "ours").poll(Park),
+                entry(TASK_PARK, "ours-task").poll(Park),
+            ]
+        }),
+    }
+}
+
+/// Channels in a wait set.
+pub const SET: [usize; 4] = [1, 10, 100, 1000];
+
+fn wait_set(_: &Results, _: Pace) -> Section {
+    let job = Job::Paced { period_ns: 1e6 };
+    let entry = |channels| {
+        let entry = Entry::new(WAIT_SET, "ours-wait-set", 8, job).poll(Park).slots(16);
+        entry.channels(channels).at(channels as f64)
+    };
+    Section {
+        id: "wait-set",
+        title: "A wait set",
+        about: "One thread waits for many channels, one of which gets a message of 8 bytes each millisecond: from \
+                the moment the message was due until it is read. In brackets: as a multiple of one channel.",
+        axis: Axis { name: "channels", format: count, plot: false, base: Some(1.0) },
+        unit: Unit::Wake,
+        groups: vec![Group::new(SET.map(entry).into()).stretched(2.0)],
+    }
+}
+
+fn tasks_bytes(_: &Results, _: Pace) -> Section {
+    let entry = |series, contender| Entry::new(series, contender, 64 << 10, STREAM);
+    Section {
+        id: "tasks-bytes",
+        title: "A stream of bytes between two tasks",
+        about: "Written and read 64 KiB at a time, one way: `into_io()` with the default 1024 slots of 1 KiB. \
+                The writer makes every word, and the reader sums it up.",
+        axis: Axis { plot: false, ..SIZE },
+        unit: Unit::Nanos,
+        groups: vec![Group::new(vec![
+            entry(BYTES, "ours-task-bytes"),
+            entry(BYTES_PARK, "ours-task-bytes").poll(Park),
+            entry(TASK_SOCKET, "socket-task"),
+            entry(TASK_PIPE, "pipe-task"),
+        ])],
+    }
+}
+
+fn tasks_crowd(_: &Results, pace: Pace) -> Section {
+    let job = Job::TripsFor { millis: 30 * pace.round.as_millis() as u64 };
+    let [many, _] = PAIRS;
+    let entry =
+        |series, contender| Entry::new(series, contender, 64, job).slots(16).crowd(many as usize).at(many);
+    Section {
+        id: "tasks-crowd",
+        title: "More tasks than cores",
+        about: "64-byte round trips for three seconds, three times, between ten pairs of processes on two cores, \
+                nobody pinned, each process a runtime with one thread.",
+        axis: Axis { name: "pairs", format: count, plot: false, base: None },
+        unit: Unit::Calls,
+        groups: vec![
+            Group::new(vec![
+                entry(TASK_PARK, "ours-task").poll(Park),
+                entry(PARK, "ours").poll(Park),
+                entry(TASK_SOCKET, "socket-task"),
+            ])
+            .rounds(3),
+        ],
     }
 }

@@ -2,6 +2,7 @@
 
 mod one_way;
 mod round_trip;
+pub mod tasks;
 mod timed;
 
 use std::hint::spin_loop;
@@ -64,7 +65,7 @@ type Outcome = (Sample, u64, u64);
 /// The leader's part.
 pub fn lead(tx: &mut impl Sender, rx: &mut impl Receiver, round: &Round) -> Result<Sample> {
     let &Round { job, size, count, .. } = round;
-    let (sample, sum, expected) = match job {
+    let outcome = match job {
         Job::RoundTrip { build_ns: 0 } => sized!(size, n => round_trip::lead(n, tx, rx, count, 0)),
         Job::RoundTrip { build_ns } => round_trip::lead(size, tx, rx, count, build_ns),
         Job::TripsFor { millis } => sized!(size, n => round_trip::lead_for(n, tx, rx, millis)),
@@ -72,6 +73,11 @@ pub fn lead(tx: &mut impl Sender, rx: &mut impl Receiver, round: &Round) -> Resu
         Job::Paced { .. } => sized!(size, n => timed::lead(n, tx, rx, count, 1)),
         Job::Burst { burst, .. } => timed::lead(size, tx, rx, count, burst),
     };
+    checked(outcome)
+}
+
+/// The sample, if all messages came through whole.
+fn checked((sample, sum, expected): Outcome) -> Result<Sample> {
     ensure!(sum == expected, "messages were lost or damaged: {sum:x} instead of {expected:x}");
     Ok(sample)
 }

@@ -5,6 +5,11 @@ use crate::clock::ticks;
 use crate::contender::{Receiver, Sender, fill, sum};
 use crate::sample::Sample;
 
+/// The sum of all words of all messages.
+pub(super) fn expected(size: usize, count: u64) -> u64 {
+    (u128::from(count) * u128::from(count.saturating_sub(1)) / 2 * (size as u128 / 8)) as u64
+}
+
 #[inline(always)]
 pub(super) fn lead(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64) -> Outcome {
     let mut total = 0u64;
@@ -12,8 +17,7 @@ pub(super) fn lead(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, co
     go(size, tx);
     rx.stream(size, count, |bytes| total = total.wrapping_add(sum(bytes)));
     let took = ticks() - began;
-    let expected = u128::from(count) * u128::from(count.saturating_sub(1)) / 2 * (size as u128 / 8);
-    (Sample::new(count, took), total, expected as u64)
+    (Sample::new(count, took), total, expected(size, count))
 }
 
 #[inline(always)]

@@ -6,15 +6,15 @@ use crate::contender::{Receiver, Sender, fill, sum, word};
 use crate::sample::{Sample, Ticks};
 
 /// Each reply carries its request's word, plus one.
-fn sum_to(n: u64) -> u128 {
+pub(super) fn sum_to(n: u64) -> u128 {
     u128::from(n) * (u128::from(n) + 1) / 2
 }
 
 /// The word of a request that is the last of its round.
-const LAST: u64 = u64::MAX;
+pub(super) const LAST: u64 = u64::MAX;
 
 /// The part of a round whose trips are timed one by one, and so cost a stamp each.
-fn timed(count: u64) -> u64 {
+pub(super) fn timed(count: u64) -> u64 {
     (count / 4).max(1)
 }
 

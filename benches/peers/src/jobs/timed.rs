@@ -45,19 +45,27 @@ pub(super) fn lead(
 #[inline(always)]
 pub(super) fn pace(size: usize, tx: &mut impl Sender, rx: &mut impl Receiver, count: u64, period_ns: f64) {
     wait_for_go(size, rx);
-    let period = period_ns * crate::clock::ticks_per_nano();
     let start = ticks();
     for i in 1..=count {
-        let due = start + (i as f64 * period) as u64;
-        let due = if period == 0.0 { ticks() } else { due };
-        if period_ns > SLEPT {
-            sleep_until(due);
-        }
-        while ticks() < due {
-            spin_loop();
-        }
+        let due = await_due(start, i, period_ns);
         tx.send(size, |bytes| fill(bytes, due));
     }
+}
+
+/// Waits until the i-th message is due, and says when that was. Blocks the thread, whoever it belongs to.
+#[inline(always)]
+pub(super) fn await_due(start: u64, i: u64, period_ns: f64) -> u64 {
+    if period_ns == 0.0 {
+        return ticks();
+    }
+    let due = start + (i as f64 * period_ns * crate::clock::ticks_per_nano()) as u64;
+    if period_ns > SLEPT {
+        sleep_until(due);
+    }
+    while ticks() < due {
+        spin_loop();
+    }
+    due
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@ mod ours;
 mod ours_capnp;
 mod pipe;
 pub mod quotes;
+mod readiness;
 pub mod request;
 mod ring_tail;
 mod ring_word;
@@ -18,6 +19,7 @@ mod rtrb;
 mod shared;
 mod solo;
 mod stream;
+mod tasks;
 
 use anyhow::{Result, bail};
 
@@ -26,6 +28,7 @@ pub use ours::PATIENCE;
 use crate::contender::Spec;
 use crate::pair::{self, Pair};
 use crate::process::Control;
+use crate::task::Tasks;
 
 macro_rules! contenders {
     ($($name:literal => $contender:ty,)*) => {
@@ -54,6 +57,16 @@ contenders! {
     "ours-many" => ours::Ours<ours::Many>,
     "ours-request" => ours_capnp::OursCapnp<request::Request>,
     "ours-quotes" => ours_capnp::OursCapnp<quotes::Quotes>,
+    "ours-armed" => readiness::Named,
+    "ours-armed-anonymous" => readiness::Anonymous,
+    "ours-wait-set" => readiness::Set,
+    "ours-task" => Tasks<tasks::Ours<tasks::InPlace>>,
+    "ours-task-copied" => Tasks<tasks::Ours<tasks::Copied>>,
+    "ours-task-batched" => Tasks<tasks::Ours<tasks::Batched>>,
+    "ours-task-bytes" => Tasks<tasks::Bytes>,
+    "socket-task" => Tasks<tasks::Socket>,
+    "pipe-task" => Tasks<tasks::Pipe>,
+    "eventfd" => readiness::Eventfd,
     "line" => line::Line,
     "futex" => futex::Futex,
     "ring-tail" => ring_tail::RingTail<0>,

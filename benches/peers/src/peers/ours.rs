@@ -11,7 +11,7 @@ use crate::contender::{Contender, Poll, Receiver, Sender, Spec};
 pub struct Ours<S>(PhantomData<S>);
 
 /// `reserve`, fill, `commit`; `recv`, look, drop.
-pub struct InPlace(Producer);
+pub struct InPlace(pub Producer);
 /// `send` of bytes that lie elsewhere; `recv`.
 pub struct Copied(Producer, Vec<u8>);
 /// `batch` and `drain`.
@@ -37,7 +37,7 @@ impl Sender for Copied {
 }
 
 /// Messages that become visible together, at the most.
-const BATCH: u64 = 32;
+pub const BATCH: u64 = 32;
 
 impl Sender for Batched {
     #[inline(always)]
@@ -181,24 +181,34 @@ pub fn config(spec: &Spec) -> Config {
     Config::new().slot_size(spec.size).slot_count(spec.slots).poll(poll(spec))
 }
 
+/// Sides A of a connection's channels,
+pub fn create(spec: &Spec) -> Result<Vec<Transport>> {
+    let config = config(spec);
+    let channels = (0..spec.channels).map(|i| Transport::create(&format!("{}-{i}", spec.name), &config));
+    Ok(channels.collect::<Result<_, _>>()?)
+}
+
+/// and sides B.
+pub fn open(spec: &Spec) -> Result<Vec<Transport>> {
+    let own = Config::new().poll(poll(spec));
+    let channels =
+        (0..spec.channels).map(|i| Transport::open_with(&format!("{}-{i}", spec.name), PATIENCE, &own));
+    Ok(channels.collect::<Result<_, _>>()?)
+}
+
 impl<S: Style + Sender> Contender for Ours<S> {
     type Tx = S;
     type Rx = S::Rx;
     type Offer = (S, S::Rx);
 
     fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
-        let channels = (0..spec.channels)
-            .map(|i| Ok(Transport::create(&format!("{}-{i}", spec.name), &config(spec))?.split()))
-            .collect::<Result<_>>()?;
-        Ok((S::ends(channels, spec.size), String::new()))
+        let channels = create(spec)?.into_iter().map(Transport::split);
+        Ok((S::ends(channels.collect(), spec.size), String::new()))
     }
 
     fn join(spec: &Spec, _: &str) -> Result<(S, S::Rx)> {
-        let own = Config::new().poll(poll(spec));
-        let channels = (0..spec.channels)
-            .map(|i| Ok(Transport::open_with(&format!("{}-{i}", spec.name), PATIENCE, &own)?.split()))
-            .collect::<Result<_>>()?;
-        Ok(S::ends(channels, spec.size))
+        let channels = open(spec)?.into_iter().map(Transport::split);
+        Ok(S::ends(channels.collect(), spec.size))
     }
 
     fn accept(offer: Self::Offer) -> Result<(S, S::Rx)> {

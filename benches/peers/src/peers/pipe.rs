@@ -11,35 +11,48 @@ use crate::contender::{Contender, Spec};
 
 pub struct Pipe;
 
-pub struct Offer {
-    ours: (Tx<File>, Rx<File>),
-    /// Held until the follower has opened them.
-    _theirs: (File, File),
+/// One end of both.
+pub struct Files {
+    pub to: File,
+    pub from: File,
+}
+
+/// Both ends, with the word by which the other process finds the second: as long as that is held.
+pub fn make() -> Result<([Files; 2], String)> {
+    let [out, back] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
+    let ours = Files { to: out.1.into(), from: back.0.into() };
+    let theirs = Files { to: back.1.into(), from: out.0.into() };
+    let token = format!("{} {} {}", std::process::id(), theirs.from.as_raw_fd(), theirs.to.as_raw_fd());
+    Ok(([ours, theirs], token))
+}
+
+/// The other process's end.
+pub fn open(token: &str) -> Result<Files> {
+    let mut words = token.split(' ');
+    let mut word = || words.next().context("token");
+    let folder = format!("/proc/{}/fd", word()?);
+    let from = File::open(format!("{folder}/{}", word()?))?;
+    let to = File::options().write(true).open(format!("{folder}/{}", word()?))?;
+    Ok(Files { to, from })
 }
 
 impl Contender for Pipe {
     type Tx = Tx<File>;
     type Rx = Rx<File>;
-    type Offer = Offer;
+    type Offer = (Tx<File>, Rx<File>, Files);
 
-    fn offer(spec: &Spec) -> Result<(Offer, String)> {
-        let [out, back] = [pipe_with(PipeFlags::CLOEXEC)?, pipe_with(PipeFlags::CLOEXEC)?];
-        let (read, write) = (File::from(out.0), File::from(back.1));
-        let token = format!("{} {} {}", std::process::id(), read.as_raw_fd(), write.as_raw_fd());
-        let ours = ends(File::from(out.1), File::from(back.0), spec.size);
-        Ok((Offer { ours, _theirs: (read, write) }, token))
+    fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
+        let ([ours, theirs], token) = make()?;
+        let (tx, rx) = ends(ours.to, ours.from, spec.size);
+        Ok(((tx, rx, theirs), token))
     }
 
     fn join(spec: &Spec, token: &str) -> Result<(Self::Tx, Self::Rx)> {
-        let mut words = token.split(' ');
-        let mut word = || words.next().context("token");
-        let folder = format!("/proc/{}/fd", word()?);
-        let read = File::open(format!("{folder}/{}", word()?))?;
-        let write = File::options().write(true).open(format!("{folder}/{}", word()?))?;
-        Ok(ends(write, read, spec.size))
+        let files = open(token)?;
+        Ok(ends(files.to, files.from, spec.size))
     }
 
-    fn accept(offer: Offer) -> Result<(Self::Tx, Self::Rx)> {
-        Ok(offer.ours)
+    fn accept((tx, rx, _theirs): Self::Offer) -> Result<(Self::Tx, Self::Rx)> {
+        Ok((tx, rx))
     }
 }

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{Results, ratio};
 use crate::distance::Distance::{self, Far, Near};
-use crate::idle::{CHANNELS, Idle};
+use crate::idle::{CHANNELS, Idle, Waiter};
 use crate::peers::{quotes, request};
 use crate::sample::Figures;
 use crate::sections::series::*;
-use crate::sections::{ALONE, BOOKS, BUSY, PAIRS, ZERO_COPY_SLOTS};
+use crate::sections::{ALONE, BOOKS, BUSY, PAIRS, PERIODS, SET, ZERO_COPY_SLOTS};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -72,7 +72,7 @@ pub fn table(results: &Results) -> Vec<Bound> {
         let what = format!("one way {size} B, receiver busy: rate in Park against Spin");
         least(&what, 0.8, rate(results, PARK, "one-way", size, &[OURS]))
     }));
-    table.extend([30.0, 1.0].map(|ms| {
+    table.extend(PERIODS.map(|ms| {
         let what = format!("wake of a parked receiver, a message each {ms} ms: p50 against a bare futex");
         most(&what, 1.1, latency(results, ("seldom", ms), (PARK, FUTEX), |l| l.p50))
     }));
@@ -124,11 +124,12 @@ pub fn table(results: &Results) -> Vec<Bound> {
         }
     }
     table.extend(idle(results));
+    table.extend(tasks(results));
     let [many, one] = PAIRS;
     table.push(least(
         "ten pairs on two cores, Park: the slowest against the fastest",
         0.2,
-        spread(results, PARK),
+        spread(results, "crowd", PARK),
     ));
     for (pairs, what) in [(many, "ten pairs on two cores"), (one, "one pair beside a spinner on each core")] {
         let what = format!("{what}, Park: calls against a Unix socket's");
@@ -198,27 +199,82 @@ fn apart(results: &Results, size: f64, other: &str, distance: Distance) -> Optio
     Some((ratio(&ours, &theirs), format!("{:.0} ns to {:.0} ns, {turns} turns", ours.nanos, theirs.nanos)))
 }
 
-fn spread(results: &Results, series: &str) -> Option<(f64, String)> {
-    let spread = results.get("crowd", series, PAIRS[0])?.spread?;
+fn spread(results: &Results, section: &str, series: &str) -> Option<(f64, String)> {
+    let spread = results.get(section, series, PAIRS[0])?.spread?;
     let shown = format!("{:.0} to {:.0} calls a second", spread.slowest, spread.fastest);
     Some((spread.ratio(), shown))
 }
 
-fn idle(results: &Results) -> [Bound; 2] {
-    let idle = results.idle.as_ref().and_then(|idle| idle.as_ref().ok());
+fn idle(results: &Results) -> [Bound; 4] {
+    let of = |waiter| results.idle.iter().flatten().find(|idle| idle.waiter == waiter);
+    let (threads, tasks) = (of(Waiter::Thread), of(Waiter::Task));
     // Where the kernel does not tell of a death, somebody must ask.
-    let (bound, how) = if idle.is_none_or(|i| i.told) { (10.0, "") } else { (100.0, ", by asking") };
-    let what = format!("the last of {CHANNELS} parked receivers knows that their peer was killed{how} (ms)");
+    let (bound, how) = if threads.is_none_or(|i| i.told) { (10.0, "") } else { (100.0, ", by asking") };
     let cpu = |i: &Idle| (i.cpu, format!("{:.2} %", i.cpu * 100.0));
     let death = |i: &Idle| (i.max_ms, format!("median {:.1} ms", i.median_ms));
     [
         most(
             &format!("processor time of {CHANNELS} parked receivers that get nothing (share of one core)"),
             0.002,
-            idle.map(cpu),
+            threads.map(cpu),
         ),
-        most(&what, bound, idle.map(death)),
+        most(
+            &format!("the last of {CHANNELS} parked receivers knows that their peer was killed{how} (ms)"),
+            bound,
+            threads.map(death),
+        ),
+        most(
+            &format!("processor time of {CHANNELS} idle tasks in one process (share of one core)"),
+            0.005,
+            tasks.map(cpu),
+        ),
+        most(
+            &format!("the last of {CHANNELS} idle tasks knows that their peer was killed (ms)"),
+            100.0,
+            tasks.map(death),
+        ),
     ]
+}
+
+/// Tasks against threads that block, and against what tokio has.
+fn tasks(results: &Results) -> Vec<Bound> {
+    let mut table = Vec::new();
+    for (series, blocking, mode) in [(TASK, OURS, "Spin"), (TASK_PARK, PARK, "Park")] {
+        let trips = |others: &[&str]| time(results, series, "tasks", 64.0, others);
+        let what = format!("round trip 64 B between two tokio tasks, {mode}: against");
+        table.push(most(&format!("{what} the blocking round trip"), 4.0, trips(&[blocking])));
+        table.push(most(&format!("{what} a tokio `UnixStream`"), 0.05, trips(&[TASK_SOCKET])));
+    }
+    for (series, bound, what) in [
+        (TASK_COPIED, 0.4, "`recv_async` and `send_async` for each message"),
+        (TASK_BATCHED, 0.8, "batch and drain between awaits"),
+    ] {
+        let what = format!("one way 64 B between two tokio tasks, {what}: rate against the blocking one way");
+        table.push(least(&what, bound, rate(results, series, "tasks-one-way", 64.0, &[OURS])));
+    }
+    table.extend(PERIODS.map(|ms| {
+        let what = format!("wake of a parked task, a message each {ms} ms: p50 against tokio reading a pipe");
+        most(&what, 1.2, latency(results, ("tasks-seldom", ms), (TASK_PARK, TASK_PIPE), |l| l.p50))
+    }));
+    table.push(least(
+        "`into_io` 64 KiB writes, Park: bytes a second against a tokio `UnixStream`",
+        3.0,
+        rate(results, BYTES_PARK, "tasks-bytes", 65536.0, &[TASK_SOCKET]),
+    ));
+    let [one, more @ ..] = SET;
+    table.extend(more.map(|channels| {
+        let p50 = |n: usize| Some(results.get("wait-set", WAIT_SET, n as f64)?.latency?.p50);
+        let found = p50(channels).zip(p50(one)).map(|(many, one)| {
+            (many as f64 / one.max(1) as f64, format!("{many} ns to {one} ns (one channel)"))
+        });
+        most(&format!("wake of a wait set of {channels} channels: p50 against one channel"), 1.2, found)
+    }));
+    table.push(least(
+        "ten pairs of tokio tasks on two cores, Park: the slowest against the fastest",
+        0.2,
+        spread(results, "tasks-crowd", TASK_PARK),
+    ));
+    table
 }
 
 fn memory(results: &Results) -> Option<Bound> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Results;
 use super::bounds::Bound;
 use crate::distance;
+use crate::idle::Idle;
 
 pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], path: &Path) -> Result<()> {
     let rows = results.sections.iter().flat_map(|(section, rows)| {
@@ -35,7 +36,7 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
     let machine: serde_json::Map<String, Value> =
         machine.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
-    let idle = results.idle.as_ref().and_then(|i| i.as_ref().ok());
+    let idle: Vec<&Idle> = results.idle.iter().flatten().collect();
     let all = json!({
         "machine": machine,
         "bounds": bounds,

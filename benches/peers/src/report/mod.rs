@@ -21,7 +21,7 @@ use crate::sample::{Figures, median};
 #[derive(Default)]
 pub struct Results {
     pub sections: Vec<(Section, Vec<Row>)>,
-    pub idle: Option<Result<Idle, String>>,
+    pub idle: Vec<Result<Idle, String>>,
     pub memory: Option<Result<[Memory; 2], String>>,
     /// The least that a cache line ever took there and back, in nanoseconds.
     pub least: f64,

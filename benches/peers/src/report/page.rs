@@ -269,21 +269,26 @@ fn write_percentiles(page: &mut String, section: &Section, rows: &[Row]) -> std:
 }
 
 fn write_idle(page: &mut String, results: &Results) -> std::fmt::Result {
-    let Some(idle) = &results.idle else { return Ok(()) };
+    if results.idle.is_empty() {
+        return Ok(());
+    }
     writeln!(
         page,
-        "\n## Idle channels\n\n{CHANNELS} channels between two processes, in one of which a thread for each \
-         waits in `recv`, in Park: the processor time of that process while nothing is sent. Then the other \
-         is killed (SIGKILL), and each receiver notes when it knows, counted from before the kill.\n"
+        "\n## Idle channels\n\n{CHANNELS} channels between two processes, in one of which somebody waits for each, \
+         in Park: a thread in `recv`, or a tokio task in `recv_async`, all tasks in one thread. The processor time \
+         of that process while nothing is sent. Then the other is killed (SIGKILL), and each receiver notes when \
+         it knows, counted from before the kill.\n"
     )?;
-    match idle {
-        Ok(idle) => {
-            writeln!(page, "| share of a core | knows of the death: median | the last |\n|---:|---:|---:|")?;
-            let [median, last] = [idle.median_ms, idle.max_ms].map(number);
-            writeln!(page, "| {:.2} % | {median} ms | {last} ms |", idle.cpu * 100.0)
-        }
-        Err(error) => writeln!(page, "Not measured: {error}."),
+    writeln!(page, "| each waits in a | share of a core | knows of the death: median | the last |")?;
+    writeln!(page, "|---|---:|---:|---:|")?;
+    for idle in results.idle.iter().flatten() {
+        let [median, last] = [idle.median_ms, idle.max_ms].map(number);
+        writeln!(page, "| {} | {:.2} % | {median} ms | {last} ms |", idle.waiter.name(), idle.cpu * 100.0)?;
     }
+    for error in results.idle.iter().filter_map(|idle| idle.as_ref().err()) {
+        writeln!(page, "\nNot measured: {error}.")?;
+    }
+    Ok(())
 }
 
 fn write_memory(page: &mut String, results: &Results) -> std::fmt::Result {

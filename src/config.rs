@@ -25,11 +25,51 @@ const DIRECTORY_VARIABLE: &str = "CAPNPROTO_SHM_DIR";
 pub struct Config {
     pub(crate) a_to_b: Slots,
     pub(crate) b_to_a: Slots,
+    pub(crate) sends: MessageKind,
+    pub(crate) receives: MessageKind,
     pub(crate) poll: Option<PollMode>,
     pub(crate) tag: Option<String>,
     pub(crate) permissions: u32,
     pub(crate) memory: MemoryOptions,
     directory: Option<PathBuf>,
+}
+
+/// What the messages of one direction are, for a program that knows it at run time only: a binding for another
+/// language, a bridge. A Rust program says it by the types of [`Channel`](crate::Channel) and `CapnpChannel`.
+///
+/// ```
+/// use capnproto_shm_transport::{Channel, Config, MessageKind, Transport};
+/// use std::time::Duration;
+///
+/// # let name = format!("doc-kind-{}", std::process::id());
+/// # let name = name.as_str();
+/// let values = MessageKind::Pod { size: 8, align: 8 };
+/// let mut a = Transport::create(name, &Config::new().sends(values).receives(values))?;
+/// let mut b = Channel::<u64>::open(name, Duration::from_secs(1))?; // the same identity, said by a type
+///
+/// a.send(&7_u64.to_ne_bytes())?;
+/// assert_eq!(b.recv_copied()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MessageKind {
+    /// Bytes, of any length. A side B that says so takes any kind for the bytes that it is.
+    #[default]
+    Bytes,
+    /// Values of one type, as [`Channel`](crate::Channel) exchanges them. Each message is one whole value, and a slot is
+    /// exactly one: the configuration's slot size does not matter. A receiver takes any other length as corrupt.
+    Pod {
+        /// Bytes of a value: a multiple of `align`, at least 1.
+        size: usize,
+        /// Its alignment: a power of two, at most 64.
+        align: usize,
+    },
+    /// Cap'n Proto messages, as `CapnpChannel` exchanges them: each is one frame of the standard stream framing.
+    Capnp {
+        /// The type id of the root struct, as the schema has it.
+        type_id: u64,
+    },
 }
 
 /// The slots of one direction.
@@ -53,6 +93,8 @@ impl Config {
         Self {
             a_to_b: slots,
             b_to_a: slots,
+            sends: MessageKind::Bytes,
+            receives: MessageKind::Bytes,
             poll: None,
             tag: None,
             permissions: 0o600,
@@ -83,6 +125,20 @@ impl Config {
     /// The slots in which side B sends to side A: their payload bytes and their number.
     pub fn b_to_a(mut self, slot_size: usize, slot_count: usize) -> Self {
         self.b_to_a = Slots { size: slot_size, count: slot_count };
+        self
+    }
+
+    /// What the messages are that this side sends, for a [`Transport`](crate::Transport). Side A writes it into the
+    /// channel; a side B is refused with [`OpenError::Type`](crate::OpenError::Type) unless side A receives the same.
+    /// A typed channel says it by its type, and refuses a configuration that says otherwise.
+    pub fn sends(mut self, kind: MessageKind) -> Self {
+        self.sends = kind;
+        self
+    }
+
+    /// What the messages are that this side receives; see [`sends`](Self::sends).
+    pub fn receives(mut self, kind: MessageKind) -> Self {
+        self.receives = kind;
         self
     }
 

@@ -54,6 +54,24 @@ pub enum ConfigError {
         /// Longest tag, in bytes.
         allowed: usize,
     },
+    /// No value has this size and alignment.
+    #[error(
+        "values of {size} bytes aligned to {align} are refused: the alignment is a power of two up to 64, and the size a multiple of it, at least 1"
+    )]
+    Pod {
+        /// The size asked for, in bytes.
+        size: usize,
+        /// The alignment asked for, in bytes.
+        align: usize,
+    },
+    /// A typed channel was given a configuration of another kind of message.
+    #[error("the configuration says {asked}, and this channel's type carries {carried}; leave the kind out")]
+    Kind {
+        /// What the configuration says.
+        asked: String,
+        /// What the channel's type carries.
+        carried: String,
+    },
     /// The mode has bits outside `0o777`, or takes the owner's own access away.
     #[error("permissions {asked:#o} are refused: use 0o600, or more for a group, within 0o777")]
     Permissions {

@@ -105,7 +105,7 @@ pub use capnp_channel::{
     CapnpWindow,
 };
 pub use channel::{Channel, PodBatch, PodMut, PodRef, PodWindow, Receiver, Sender};
-pub use config::Config;
+pub use config::{Config, MessageKind};
 pub use error::{
     AcceptError, ConfigError, Corruption, CreateError, Missing, OpenError, RecvError, RemoveError,
     SegmentError, SendError,
@@ -115,7 +115,7 @@ pub use protocol::{PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
 #[cfg(target_os = "linux")]
 pub use server::{Limits, Server};
-pub use transport::{Kind, Listener, Peer, Stats, Transport};
+pub use transport::{Kind, Listener, Peer, Stats, StatsHandle, Transport};
 #[cfg(unix)]
 pub use wait::WaitSet;
 #[cfg(feature = "async")]

@@ -12,6 +12,7 @@ use ::capnp::traits::Owned;
 use super::arena::{SlotArena, WORD};
 use crate::error::SendError;
 use crate::ring::{Batch, Producer, WaitLimit, WriteSlot};
+use crate::transport::LEAST_FRAME;
 
 /// A message that is built where the peer will read it. [`commit`](Self::commit) makes it visible; dropping it
 /// aborts it, and nothing is published. So does forgetting it.
@@ -30,9 +31,6 @@ pub struct CapnpBuilder<'a, M> {
     limit: Option<WaitLimit>,
     message: PhantomData<fn() -> M>,
 }
-
-/// Smallest frame: its table and a root pointer.
-pub(super) const LEAST_BYTES: usize = 2 * WORD;
 
 impl<'a, M: Owned> CapnpBuilder<'a, M> {
     /// Reserves a slot, or as many as a frame of `bytes` bytes takes.
@@ -53,8 +51,8 @@ impl<'a, M: Owned> CapnpBuilder<'a, M> {
     #[inline(always)]
     fn new(slot: WriteSlot<'a>, limit: Option<WaitLimit>) -> Result<Self, SendError> {
         // A channel that another library created may have slots as small as it likes.
-        if slot.len() < LEAST_BYTES {
-            return Err(SendError::TooLarge { needed: LEAST_BYTES, capacity: slot.len() });
+        if slot.len() < LEAST_FRAME {
+            return Err(SendError::TooLarge { needed: LEAST_FRAME, capacity: slot.len() });
         }
         // SAFETY: the reservation is `len` bytes from an 8-aligned start, two words at least, and this
         // side's alone until it commits or a later one is made. The arena ends before: `commit` consumes it,

@@ -23,7 +23,7 @@ pub use sender::CapnpSender;
 use crate::config::Config;
 use crate::error::{CreateError, OpenError, RecvError, SendError};
 use crate::poll::PollControl;
-use crate::protocol::{Identity, Side};
+use crate::protocol::Side;
 use crate::ring::Interrupter;
 use crate::transport::{
     Carries, Duplex, Listener, Payload, ReceiveHalf, SendHalf, Stats, delegate, duplex_methods,
@@ -80,9 +80,7 @@ fn payload<M: Owned>() -> Payload
 where
     M::Reader<'static>: HasTypeId,
 {
-    let type_id = <M::Reader<'static> as HasTypeId>::TYPE_ID;
-    let identity = Identity { kind: Identity::CAPNP, align: arena::WORD as u32, size: 0, type_id };
-    Payload { identity, slot_size: None, least: builder::LEAST_BYTES }
+    Payload::capnp(<M::Reader<'static> as HasTypeId>::TYPE_ID)
 }
 
 impl<M: Owned> Carries for CapnpSender<M>

@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use super::value::{PodBatch, PodMut, PodRef, PodWindow};
 use crate::error::{RecvError, SendError};
 use crate::poll::PollControl;
-use crate::protocol::{Identity, MAX_SLOT_ALIGN, Side};
+use crate::protocol::{MAX_SLOT_ALIGN, Side};
 use crate::ring::{Consumer, Interrupter, Producer, RingStats, WaitLimit, waiting_forms};
 use crate::transport::{Carries, Listener, Payload, ReceiveHalf, SendHalf, half_methods};
 
@@ -30,9 +30,7 @@ fn payload<T: Pod>() -> Payload {
             "a message type aligned to more than 64 bytes does not fit: slots are aligned to 64 bytes"
         );
     }
-    let (align, size) = (align_of::<T>() as u32, size_of::<T>());
-    let identity = Identity { kind: Identity::POD, align, size: size as u64, type_id: 0 };
-    Payload { identity, slot_size: Some(size), least: size }
+    Payload::pod(size_of::<T>(), align_of::<T>())
 }
 
 impl<T: Pod> Carries for Sender<T> {
@@ -62,8 +60,7 @@ impl<T: Pod> SendHalf for Sender<T> {
 }
 
 impl<R: Pod> ReceiveHalf for Receiver<R> {
-    fn new(mut consumer: Consumer) -> Self {
-        consumer.expect_full_slots();
+    fn new(consumer: Consumer) -> Self {
         Self { consumer, value: PhantomData }
     }
 

@@ -98,7 +98,7 @@ impl<C: Kind> Server<C> {
     /// [`CreateError::InUse`] if a live server holds the name, [`CreateError::Segment`] if a file is in the way that is
     /// not a leftover of ours, [`CreateError::Io`] if the system refuses.
     pub fn bind(name: &str, config: &Config) -> Result<Self, CreateError> {
-        let payloads = C::declared().0;
+        let payloads = C::declared(config)?.0;
         let bytes = bytes(config, payloads)?;
         let held = hold(name, config)?;
         let refused = Failure::at("watch", &held.paths.socket);
@@ -296,7 +296,8 @@ impl<C: Kind> Server<C> {
             None => self.welcome(key, client, packet),
             Some(guard) if packet == JOINED && guard.pair.peer_attached() => {
                 step("accept: joined");
-                self.joined.push_back(NewSide { guard, config: self.config.clone(), peer: client.peer });
+                let (config, payloads) = (self.config.clone(), self.payloads);
+                self.joined.push_back(NewSide { guard, config, payloads, peer: client.peer });
                 Ok(())
             }
             Some(_) => Ok(()),

@@ -111,7 +111,8 @@ impl Client<'_> {
         if asked.socket.send(JOINED, &[]).is_err() {
             return Ok(Err(Missing::Server));
         }
-        Ok(Ok(Some(NewSide { guard, config: self.config.clone(), peer: asked.server })))
+        let (config, payloads) = (self.config.clone(), self.payloads);
+        Ok(Ok(Some(NewSide { guard, config, payloads, peer: asked.server })))
     }
 
     fn refusal(&self, verdict: Verdict, offer: Offer) -> OpenError {
@@ -211,7 +212,7 @@ impl Tries {
 fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
     let paths = Paths::of(name, config)?;
     config.permissions_checked()?;
-    let client = Client { name, path: &paths.socket, config, payloads: C::declared().0 };
+    let client = Client { name, path: &paths.socket, config, payloads: C::declared(config)?.0 };
     let mut tries = Tries::new(wait);
     loop {
         match client.try_once(|| tries.left())? {
@@ -225,7 +226,7 @@ fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, Op
 async fn connect_async<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
     let paths = Paths::of(name, config)?;
     config.permissions_checked()?;
-    let client = Client { name, path: &paths.socket, config, payloads: C::declared().0 };
+    let client = Client { name, path: &paths.socket, config, payloads: C::declared(config)?.0 };
     let mut tries = Tries::new(wait);
     loop {
         match client.try_once_async(tries.deadline).await? {

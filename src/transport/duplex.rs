@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use super::lifecycle;
 use super::payload::{Payload, Payloads};
-use super::stats::Stats;
+use super::stats::{Stats, StatsHandle};
 use crate::config::Config;
-use crate::error::{CreateError, OpenError, RecvError, SendError};
+use crate::error::{ConfigError, CreateError, OpenError, RecvError, SendError};
 use crate::protocol::Side;
-use crate::ring::{Consumer, Producer, RingStats};
+use crate::ring::{Consumer, Producer};
 use crate::segment::SideGuard;
 
 /// A sending half.
@@ -61,7 +61,7 @@ pub(crate) struct Duplex<S, R> {
 /// [`Channel`](crate::Channel) or `CapnpChannel`.
 pub trait Kind: Sized {
     #[doc(hidden)]
-    fn declared() -> Declared;
+    fn declared(config: &Config) -> Result<Declared, ConfigError>;
     #[doc(hidden)]
     fn from_side(side: NewSide) -> Self;
 }
@@ -75,6 +75,7 @@ pub struct Declared(pub(crate) Payloads);
 pub struct NewSide {
     pub(crate) guard: Arc<SideGuard>,
     pub(crate) config: Config,
+    pub(crate) payloads: Payloads,
     pub(crate) peer: Peer,
 }
 
@@ -90,18 +91,20 @@ pub struct Peer {
 }
 
 impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
-    pub(crate) fn payloads() -> Payloads {
-        Payloads { tx: S::payload(), rx: R::payload() }
+    pub(crate) fn payloads(config: &Config) -> Result<Payloads, ConfigError> {
+        Payloads::new(S::payload(), R::payload(), config)
     }
 
     pub(crate) fn create(name: &str, config: &Config) -> Result<Self, CreateError> {
-        let guard = lifecycle::create(name, config, Self::payloads())?;
-        Ok(Self::new(guard, Some(name), config))
+        let payloads = Self::payloads(config)?;
+        let guard = lifecycle::create(name, config, payloads)?;
+        Ok(Self::new(guard, Some(name), config, payloads))
     }
 
     pub(crate) fn open(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
-        let guard = lifecycle::open(name, wait, config, Self::payloads(), None)?;
-        Ok(Self::new(guard, Some(name), config))
+        let payloads = Self::payloads(config)?;
+        let guard = lifecycle::open(name, wait, config, payloads, None)?;
+        Ok(Self::new(guard, Some(name), config, payloads))
     }
 
     pub(crate) fn reopen(&mut self, wait: Duration) -> Result<(), OpenError> {
@@ -112,8 +115,9 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
         let name = self.name.as_deref().ok_or(OpenError::NoName)?;
         // How this side waits may have been changed since it was configured.
         let config = self.config.clone().poll(self.sender.producer().poll_control().local());
-        let guard = lifecycle::open(name, wait, &config, Self::payloads(), Some(pair.rx.fixed.generation))?;
-        let mut next = Self::new(guard, Some(name), &config);
+        let payloads = Self::payloads(&config)?;
+        let guard = lifecycle::open(name, wait, &config, payloads, Some(pair.rx.fixed.generation))?;
+        let mut next = Self::new(guard, Some(name), &config, payloads);
         next.receiver.consumer_mut().succeed(self.receiver.consumer());
         next.receiver.succeed(&self.receiver);
         *self = next;
@@ -122,14 +126,14 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
 
     #[cfg(target_os = "linux")]
     pub(crate) fn pair(config: &Config) -> Result<(Self, [std::os::fd::OwnedFd; 2]), CreateError> {
-        let events = crate::segment::Events::default();
-        let guard = lifecycle::create_anonymous(config, Self::payloads(), events, None)?;
+        let (payloads, events) = (Self::payloads(config)?, crate::segment::Events::default());
+        let guard = lifecycle::create_anonymous(config, payloads, events, None)?;
         let descriptor = |segment: &crate::segment::Segment| {
             let path = std::path::Path::new("/proc/self/fd");
             segment.descriptor().map_err(crate::error::Failure::at("open again", path))
         };
         let descriptors = [descriptor(&guard.pair.tx)?, descriptor(&guard.pair.rx)?];
-        Ok((Self::new(guard, None, config), descriptors))
+        Ok((Self::new(guard, None, config, payloads), descriptors))
     }
 
     #[cfg(target_os = "linux")]
@@ -137,17 +141,21 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
         descriptors: [std::os::fd::OwnedFd; 2],
         config: &Config,
     ) -> Result<Self, OpenError> {
-        let (name, events) = ("(anonymous)", crate::segment::Events::default());
-        let guard = lifecycle::open_anonymous(name, descriptors, config, Self::payloads(), events)?;
-        Ok(Self::new(guard, None, config))
+        let (payloads, events) = (Self::payloads(config)?, crate::segment::Events::default());
+        let guard = lifecycle::open_anonymous("(anonymous)", descriptors, config, payloads, events)?;
+        Ok(Self::new(guard, None, config, payloads))
     }
 }
 
 impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
-    fn new(guard: Arc<SideGuard>, name: Option<&str>, config: &Config) -> Self {
+    fn new(guard: Arc<SideGuard>, name: Option<&str>, config: &Config, payloads: Payloads) -> Self {
+        let (producer, mut consumer) = (Producer::new(Arc::clone(&guard)), Consumer::new(guard));
+        if payloads.rx.fills_slot() {
+            consumer.expect_full_slots();
+        }
         Self {
-            sender: S::new(Producer::new(Arc::clone(&guard))),
-            receiver: R::new(Consumer::new(guard)),
+            sender: S::new(producer),
+            receiver: R::new(consumer),
             name: name.map(str::to_owned),
             config: config.clone(),
             peer: None,
@@ -155,7 +163,7 @@ impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
     }
 
     pub(crate) fn from_side(side: NewSide) -> Self {
-        Self { peer: Some(side.peer), ..Self::new(side.guard, None, &side.config) }
+        Self { peer: Some(side.peer), ..Self::new(side.guard, None, &side.config, side.payloads) }
     }
 
     pub(crate) fn peer(&self) -> Option<Peer> {
@@ -175,8 +183,11 @@ impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let pair = &self.sender.producer().guard().pair;
-        Stats { tx: RingStats::of(&pair.tx), rx: RingStats::of(&pair.rx) }
+        Stats::of_pair(&self.sender.producer().guard().pair)
+    }
+
+    pub(crate) fn stats_handle(&self) -> StatsHandle {
+        StatsHandle::new(Arc::clone(&self.sender.producer().guard().pair))
     }
 
     pub(crate) fn fmt(&self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -274,8 +285,8 @@ macro_rules! duplex_methods {
         }
 
         impl<$($generics)*> $crate::transport::Kind for $channel<$($types)*> where $($made)* {
-            fn declared() -> $crate::transport::Declared {
-                $crate::transport::Declared(Duplex::<$sender, $receiver>::payloads())
+            fn declared(config: &Config) -> Result<$crate::transport::Declared, $crate::ConfigError> {
+                Duplex::<$sender, $receiver>::payloads(config).map($crate::transport::Declared)
             }
 
             fn from_side(side: $crate::transport::NewSide) -> Self {
@@ -344,6 +355,11 @@ macro_rules! duplex_methods {
             /// Figures of both rings, now.
             pub fn stats(&self) -> Stats {
                 self.0.stats()
+            }
+
+            /// A handle on the figures of both rings, for another thread or while a message is borrowed.
+            pub fn stats_handle(&self) -> $crate::transport::StatsHandle {
+                self.0.stats_handle()
             }
 
             /// A handle on both sides' poll modes.

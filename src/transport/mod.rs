@@ -13,8 +13,10 @@ pub use duplex::{Declared, Kind, NewSide, Peer};
 #[cfg(target_os = "linux")]
 pub(crate) use lifecycle::{bytes, create_anonymous, open_anonymous};
 pub use listener::Listener;
+#[cfg(feature = "capnp")]
+pub(crate) use payload::LEAST_FRAME;
 pub(crate) use payload::{Payload, Payloads, fits};
-pub use stats::Stats;
+pub use stats::{Stats, StatsHandle};
 
 use crate::config::Config;
 use crate::error::{CreateError, OpenError, RecvError, RemoveError, SendError};

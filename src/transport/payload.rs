@@ -1,9 +1,14 @@
 //! What the two sides exchange, and whether they agree on it.
 
-use crate::config::{Config, Slots};
+use crate::config::{Config, MessageKind, Slots};
 use crate::error::{ConfigError, OpenError};
-use crate::protocol::Identity;
+use crate::protocol::{Identity, MAX_SLOT_ALIGN};
 use crate::segment::SegmentFile;
+
+/// Bytes of a Cap'n Proto word.
+const WORD: usize = 8;
+/// Bytes of the smallest Cap'n Proto frame: its table and a root pointer.
+pub(crate) const LEAST_FRAME: usize = 2 * WORD;
 
 /// What one direction carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +22,48 @@ pub(crate) struct Payload {
 
 impl Payload {
     pub(crate) const RAW: Self = Self { identity: Identity::RAW, slot_size: None, least: 1 };
+
+    /// Values of one type, each of which fills its slot.
+    pub(crate) const fn pod(size: usize, align: usize) -> Self {
+        let identity = Identity { kind: Identity::POD, align: align as u32, size: size as u64, type_id: 0 };
+        Self { identity, slot_size: Some(size), least: size }
+    }
+
+    /// Frames whose root is a struct of this type id.
+    pub(crate) const fn capnp(type_id: u64) -> Self {
+        let identity = Identity { kind: Identity::CAPNP, align: WORD as u32, size: 0, type_id };
+        Self { identity, slot_size: None, least: LEAST_FRAME }
+    }
+
+    /// What a configuration says, checked.
+    fn of(kind: MessageKind) -> Result<Self, ConfigError> {
+        match kind {
+            MessageKind::Bytes => Ok(Self::RAW),
+            MessageKind::Pod { size, align } => {
+                let alignable = align.is_power_of_two() && align <= MAX_SLOT_ALIGN;
+                if !alignable || size == 0 || size & (align - 1) != 0 {
+                    return Err(ConfigError::Pod { size, align });
+                }
+                Ok(Self::pod(size, align))
+            }
+            MessageKind::Capnp { type_id } => Ok(Self::capnp(type_id)),
+        }
+    }
+
+    /// What a half carries whose type says this, or leaves it to the configuration by saying [`RAW`](Self::RAW).
+    fn agreed(self, kind: MessageKind) -> Result<Self, ConfigError> {
+        let configured = Self::of(kind)?;
+        match (self.identity, configured.identity) {
+            (Identity::RAW, _) => Ok(configured),
+            (typed, said) if said == Identity::RAW || said == typed => Ok(self),
+            (typed, said) => Err(ConfigError::Kind { asked: said.to_string(), carried: typed.to_string() }),
+        }
+    }
+
+    /// Whether every message fills its slot.
+    pub(super) fn fills_slot(&self) -> bool {
+        self.identity.kind == Identity::POD
+    }
 
     /// The slots of a direction that carries this.
     pub(super) fn slots(&self, configured: Slots) -> Result<Slots, ConfigError> {
@@ -33,6 +80,13 @@ impl Payload {
 pub(crate) struct Payloads {
     pub(crate) tx: Payload,
     pub(crate) rx: Payload,
+}
+
+impl Payloads {
+    /// What the types of the two halves say, and the configuration where they leave it open.
+    pub(super) fn new(tx: Payload, rx: Payload, config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self { tx: tx.agreed(config.sends)?, rx: rx.agreed(config.receives)? })
+    }
 }
 
 /// Whether a side B that expects `expected` takes what side A declares.

@@ -1,10 +1,13 @@
 //! Figures of a channel, for its own sides and for anyone who may read it.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::config::Config;
 use crate::error::{Failure, FileError, Missing, OpenError};
 use crate::protocol::{Direction, check_name, file_name};
 use crate::ring::RingStats;
-use crate::segment::{Access, SegmentFile};
+use crate::segment::{Access, SegmentFile, SegmentPair};
 use crate::system::MemoryOptions;
 
 /// Both rings of a channel, as seen from one side.
@@ -18,6 +21,10 @@ pub struct Stats {
 }
 
 impl Stats {
+    pub(super) fn of_pair(pair: &SegmentPair) -> Self {
+        Self { tx: RingStats::of(&pair.tx), rx: RingStats::of(&pair.rx) }
+    }
+
     /// Looks at a channel from outside, without taking part: `tx` is the ring from A to B.
     ///
     /// ```
@@ -63,5 +70,47 @@ impl Stats {
             }
         };
         Ok(Self { tx: ring(Direction::AToB)?, rx: ring(Direction::BToA)? })
+    }
+}
+
+/// Reads the figures of a channel from any thread, while both halves are at work in others.
+///
+/// Cloning is cheap, and a clone may outlive the transport. It is of the generation that it was made for: take a new one
+/// after [`reopen`](crate::Transport::reopen).
+///
+/// ```
+/// # use capnproto_shm_transport::{Config, Transport};
+/// # let name = format!("doc-stats-handle-{}", std::process::id());
+/// let mut a = Transport::create(&name, &Config::new())?;
+/// let stats = a.stats_handle();
+/// let slot = a.reserve()?;
+/// assert_eq!((stats.get().tx.messages, stats.peer_attached()), (0, false)); // while the slot is borrowed
+/// # drop(slot);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct StatsHandle {
+    pair: Arc<SegmentPair>,
+}
+
+impl StatsHandle {
+    pub(super) fn new(pair: Arc<SegmentPair>) -> Self {
+        Self { pair }
+    }
+
+    /// Figures of both rings, now.
+    pub fn get(&self) -> Stats {
+        Stats::of_pair(&self.pair)
+    }
+
+    /// Whether the other side has ever been there. It may have gone since.
+    pub fn peer_attached(&self) -> bool {
+        self.pair.peer_attached()
+    }
+}
+
+impl fmt::Debug for StatsHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StatsHandle").field(&self.get()).finish()
     }
 }

@@ -1,0 +1,452 @@
+//! A transport as C holds it: one handle, used by a thread that sends and a thread that receives.
+//!
+//! The library's guards (`WriteSlot`, `ReadSlot`, `Batch`, `Window`) borrow their half. C has no borrows, so a handle keeps
+//! the guard beside the half, with its borrow extended. This is what makes that sound:
+//!
+//! - A handle lives in a box that stays where it is, and so do the halves in [`Ends`], until [`cshm_transport::change`].
+//! - While a guard is open, nothing else touches its half: every function first looks whether one is.
+//! - `change` moves or drops halves. It refuses while a guard is open, or drops the guards first.
+//! - A function takes the part that it needs, [`Tx`] or [`Rx`], never the whole handle. So a sender and a receiver in
+//!   two threads share nothing but [`Shared`], which they only read.
+
+use std::ptr::{NonNull, addr_of, addr_of_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use transport::{
+    Batch, Consumer, Interrupter, Listener, MessageKind, PollControl, Producer, ReadSlot, Side, StatsHandle,
+    Transport, Window, WriteSlot,
+};
+
+use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED, CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
+use crate::status::{Failed, Outcome, cshm_status};
+
+/// One side of a channel.
+pub struct cshm_transport {
+    tx: Tx,
+    rx: Rx,
+    shared: Option<Shared>,
+    ends: Ends,
+}
+
+/// The sending half, and what is open on it.
+pub(crate) struct Tx {
+    /// Before what it borrows from: parts drop in order.
+    pub(crate) slot: Option<WriteSlot<'static>>,
+    /// Bytes that the open reservation can hold.
+    pub(crate) capacity: usize,
+    pub(crate) batch: Option<Batch<'static>>,
+    /// None once closed.
+    producer: Option<NonNull<Producer>>,
+    /// Bytes of every message, if they are values of one type; else 0.
+    pub(crate) value_size: usize,
+}
+
+/// The receiving half, and what is open on it.
+pub(crate) struct Rx {
+    pub(crate) slot: Option<ReadSlot<'static>>,
+    pub(crate) window: Option<Window<'static>>,
+    /// None while somebody else has it, and once closed.
+    consumer: Option<NonNull<Consumer>>,
+    /// Who has the half, if nobody here.
+    away: Away,
+    /// The last message that was copied.
+    pub(crate) copy: Vec<u8>,
+}
+
+/// Where a half is that is not here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Away {
+    Closed,
+    Draining,
+    Listening,
+}
+
+/// What any thread may use at any time.
+pub(crate) struct Shared {
+    pub(crate) stats: StatsHandle,
+    pub(crate) poll: PollControl,
+    pub(crate) interrupter: Interrupter,
+    pub(crate) side: Side,
+    pub(crate) slot_size: usize,
+    pub(crate) slot_count: usize,
+    pub(crate) sends: MessageKind,
+}
+
+/// What owns the two halves.
+enum Ends {
+    Whole(Transport),
+    /// A listener has had the receiving half, so it is apart from the other.
+    Apart {
+        producer: Producer,
+        receiving: Receiving,
+    },
+    Closed,
+}
+
+#[allow(clippy::large_enum_variant, reason = "there is one for each handle, in its box")]
+enum Receiving {
+    Here(Consumer),
+    Listening(Listener<Consumer>, Arc<AtomicI32>),
+    /// On its way from the one to the other.
+    Between,
+}
+
+/// Says that a half is open for something else.
+#[cold]
+pub(crate) fn busy(what: &str) -> Failed {
+    Failed::detailed(CSHM_BUSY, what)
+}
+
+#[cold]
+fn closed() -> Failed {
+    Failed::detailed(CSHM_HANDLE_CLOSED, "the transport was closed")
+}
+
+impl Tx {
+    /// The half, if nothing borrows it.
+    #[inline(always)]
+    pub(crate) fn idle(&mut self) -> Outcome<&'static mut Producer> {
+        if self.slot.is_some() || self.batch.is_some() {
+            return Err(self.taken());
+        }
+        self.half()
+    }
+
+    #[inline(always)]
+    fn half(&mut self) -> Outcome<&'static mut Producer> {
+        let mut producer = self.producer.ok_or_else(closed)?;
+        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, as the callers have
+        // checked, so this is the only reference.
+        Ok(unsafe { producer.as_mut() })
+    }
+
+    #[cold]
+    fn taken(&self) -> Failed {
+        busy(if self.slot.is_some() {
+            "a reservation is open; commit or abort it first"
+        } else {
+            "a batch is open; publish it first"
+        })
+    }
+
+    /// The open batch, if one is, and no reservation.
+    #[inline(always)]
+    pub(crate) fn gathering(&mut self) -> Outcome<Option<&'static mut Batch<'static>>> {
+        if self.slot.is_some() {
+            return Err(self.taken());
+        }
+        let Some(batch) = &mut self.batch else { return Ok(None) };
+        let mut batch = NonNull::from(batch);
+        // SAFETY: the batch stays in this place until `slot`, the only thing that borrows it, is gone: all who take it away look
+        // at `slot` first.
+        Ok(Some(unsafe { batch.as_mut() }))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.producer.is_none()
+    }
+
+    /// Ends whatever is open: aborts the reservation, publishes the batch.
+    fn settle(&mut self) {
+        self.slot = None;
+        self.batch = None;
+    }
+}
+
+impl Rx {
+    /// The half, if nothing borrows it.
+    #[inline(always)]
+    pub(crate) fn idle(&mut self) -> Outcome<&'static mut Consumer> {
+        if self.slot.is_some() || self.window.is_some() {
+            return Err(self.taken());
+        }
+        let mut consumer = self.consumer.ok_or_else(|| self.gone())?;
+        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so this is the only
+        // reference.
+        Ok(unsafe { consumer.as_mut() })
+    }
+
+    /// The half, for a while in which this handle does not give it to anybody: C code runs meanwhile.
+    pub(crate) fn lend(&mut self) -> Outcome<&'static mut Consumer> {
+        let consumer = self.idle()?;
+        self.consumer = None;
+        self.away = Away::Draining;
+        Ok(consumer)
+    }
+
+    /// The end of that while.
+    pub(crate) fn take_back(&mut self, consumer: &'static mut Consumer) {
+        self.consumer = Some(NonNull::from(consumer));
+    }
+
+    #[cold]
+    fn taken(&self) -> Failed {
+        busy(if self.slot.is_some() {
+            "a message is open; release it first"
+        } else {
+            "a window is open; close it first"
+        })
+    }
+
+    #[cold]
+    pub(crate) fn gone(&self) -> Failed {
+        match self.away {
+            Away::Closed => closed(),
+            Away::Draining => busy("cshm_drain is at work; return from its callback first"),
+            Away::Listening => busy("a listener receives; stop it first"),
+        }
+    }
+
+    /// Whether somebody else has the half, or nobody any more.
+    pub(crate) fn is_away(&self) -> bool {
+        self.consumer.is_none()
+    }
+
+    /// Whether C code looks at messages of this half right now.
+    fn is_draining(&self) -> bool {
+        self.is_away() && self.away == Away::Draining
+    }
+
+    /// Ends whatever is open: releases messages.
+    fn settle(&mut self) {
+        self.slot = None;
+        self.window = None;
+    }
+}
+
+impl cshm_transport {
+    /// A handle for C to hold, freed by [`free`](Self::free).
+    pub(crate) fn boxed(transport: Transport, sends: MessageKind) -> *mut Self {
+        let value_size = if let MessageKind::Pod { size, .. } = sends { size } else { 0 };
+        let handle = Self {
+            tx: Tx { slot: None, capacity: 0, batch: None, producer: None, value_size },
+            rx: Rx { slot: None, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
+            shared: None,
+            ends: Ends::Whole(transport),
+        };
+        let mut handle = Box::new(handle);
+        handle.shared = handle.ends.shared(sends);
+        handle.point();
+        Box::into_raw(handle)
+    }
+
+    /// The sending half.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread sends, or has it for itself.
+    #[inline(always)]
+    pub(crate) unsafe fn tx<'a>(handle: *mut Self) -> Outcome<&'a mut Tx> {
+        if handle.is_null() {
+            return Err(Failed::null("transport"));
+        }
+        // SAFETY: the handle is alive, and this is a place within it.
+        let tx = unsafe { addr_of_mut!((*handle).tx) };
+        // SAFETY: nobody else has this part: the caller's promise.
+        Ok(unsafe { &mut *tx })
+    }
+
+    /// The receiving half.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread receives, or has it for itself.
+    #[inline(always)]
+    pub(crate) unsafe fn rx<'a>(handle: *mut Self) -> Outcome<&'a mut Rx> {
+        if handle.is_null() {
+            return Err(Failed::null("transport"));
+        }
+        // SAFETY: the handle is alive, and this is a place within it.
+        let rx = unsafe { addr_of_mut!((*handle).rx) };
+        // SAFETY: nobody else has this part: the caller's promise.
+        Ok(unsafe { &mut *rx })
+    }
+
+    /// What any thread may use.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread has it for itself.
+    pub(crate) unsafe fn shared<'a>(handle: *const Self) -> Outcome<&'a Shared> {
+        if handle.is_null() {
+            return Err(Failed::null("transport"));
+        }
+        // SAFETY: the handle is alive, and this is a place within it.
+        let shared = unsafe { addr_of!((*handle).shared) };
+        // SAFETY: only who has the whole handle writes here: the caller's promise.
+        unsafe { &*shared }.as_ref().ok_or_else(closed)
+    }
+
+    /// The whole handle, with nothing open on it.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread uses it.
+    pub(crate) unsafe fn whole<'a>(handle: *mut Self) -> Outcome<&'a mut Self> {
+        // SAFETY: the caller's promise.
+        let handle = unsafe { handle.as_mut() }.ok_or_else(|| Failed::null("transport"))?;
+        handle.tx.idle()?;
+        if handle.rx.slot.is_some() || handle.rx.window.is_some() {
+            return Err(handle.rx.taken());
+        }
+        if handle.rx.is_draining() {
+            return Err(handle.rx.gone());
+        }
+        Ok(handle)
+    }
+
+    /// Lets the handle's parts know where their halves are now.
+    fn point(&mut self) {
+        let (producer, consumer) = self.ends.halves();
+        self.tx.producer = producer.map(NonNull::from);
+        self.rx.consumer = consumer.map(NonNull::from);
+        self.rx.away = match self.ends {
+            Ends::Closed => Away::Closed,
+            _ => Away::Listening,
+        };
+    }
+
+    /// Changes what owns the halves. Nothing is open: [`whole`](Self::whole) has looked.
+    fn change(&mut self, change: impl FnOnce(Ends) -> Ends) {
+        (self.tx.producer, self.rx.consumer) = (None, None);
+        self.ends = change(std::mem::replace(&mut self.ends, Ends::Closed));
+        self.point();
+    }
+
+    /// Joins the next generation. Only a transport whose halves are together can.
+    pub(crate) fn reopen(&mut self, wait: std::time::Duration) -> Outcome {
+        let Ends::Whole(transport) = &mut self.ends else {
+            return Err(busy("a transport that has listened is not reopened; open the channel anew"));
+        };
+        let result = transport.reopen(wait);
+        let sends = self.shared.as_ref().map_or(MessageKind::Bytes, |shared| shared.sends);
+        self.shared = self.ends.shared(sends);
+        self.point();
+        Ok(result?)
+    }
+
+    /// Gives the receiving half to a listener. `ended` gets why it ends, as long as it has not.
+    pub(crate) fn listen(
+        &mut self,
+        start: impl FnOnce(Consumer, Arc<AtomicI32>) -> Listener<Consumer>,
+    ) -> Outcome {
+        if self.rx.is_away() {
+            return Err(self.rx.gone());
+        }
+        let ended = Arc::new(AtomicI32::new(CSHM_OK as i32));
+        let mut started = false;
+        self.change(|ends| {
+            let (producer, consumer) = match ends {
+                Ends::Whole(transport) => transport.split(),
+                Ends::Apart { producer, receiving: Receiving::Here(consumer) } => (producer, consumer),
+                other => return other,
+            };
+            let listener = start(consumer, Arc::clone(&ended));
+            started = !listener.is_finished() || ended.load(Ordering::Acquire) != CSHM_OK as i32;
+            let receiving = if started {
+                Receiving::Listening(listener, ended)
+            } else {
+                Receiving::Here(listener.stop())
+            };
+            Ends::Apart { producer, receiving }
+        });
+        if started { Ok(()) } else { Err(Failed::plain(CSHM_NO_THREAD)) }
+    }
+
+    /// Takes the receiving half back. Says why the listener ended.
+    pub(crate) fn stop_listening(&mut self) -> Outcome<cshm_status> {
+        if !self.is_listening() {
+            return Err(Failed::detailed(CSHM_NOTHING_OPEN, "no listener receives"));
+        }
+        let mut reason = CSHM_OK as i32;
+        self.change(|mut ends| {
+            if let Ends::Apart { receiving, .. } = &mut ends {
+                *receiving = match std::mem::replace(receiving, Receiving::Between) {
+                    Receiving::Listening(listener, ended) => {
+                        let consumer = listener.stop();
+                        reason = ended.load(Ordering::Acquire);
+                        Receiving::Here(consumer)
+                    }
+                    other => other,
+                };
+            }
+            ends
+        });
+        Ok(cshm_status::of(reason).unwrap_or(CSHM_OK))
+    }
+
+    fn is_listening(&self) -> bool {
+        matches!(self.ends, Ends::Apart { receiving: Receiving::Listening(..), .. })
+    }
+
+    /// Whether a listener's thread receives.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread has it for itself.
+    pub(crate) unsafe fn listener_runs(handle: *const Self) -> Outcome<bool> {
+        if handle.is_null() {
+            return Err(Failed::null("transport"));
+        }
+        // SAFETY: the handle is alive, and this is a place within it.
+        let ends = unsafe { addr_of!((*handle).ends) };
+        // SAFETY: only who has the whole handle changes what owns the halves: the caller's promise. A listener is in a place of its own,
+        // which no half's thread touches.
+        Ok(match unsafe { &*ends } {
+            Ends::Apart { receiving: Receiving::Listening(listener, _), .. } => !listener.is_finished(),
+            _ => false,
+        })
+    }
+
+    /// Closes both directions, whatever is open.
+    pub(crate) fn close(&mut self) -> Outcome {
+        if self.rx.is_draining() {
+            return Err(self.rx.gone());
+        }
+        self.tx.settle();
+        self.rx.settle();
+        self.shared = None;
+        self.change(|_| Ends::Closed);
+        Ok(())
+    }
+
+    /// The end of a handle.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is from [`boxed`](Self::boxed), and nobody uses it any more.
+    pub(crate) unsafe fn free(handle: NonNull<Self>) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(handle.as_ptr()) });
+    }
+}
+
+impl Ends {
+    fn halves(&mut self) -> (Option<&mut Producer>, Option<&mut Consumer>) {
+        match self {
+            Self::Whole(transport) => {
+                let (producer, consumer) = transport.halves();
+                (Some(producer), Some(consumer))
+            }
+            Self::Apart { producer, receiving: Receiving::Here(consumer) } => {
+                (Some(producer), Some(consumer))
+            }
+            Self::Apart { producer, .. } => (Some(producer), None),
+            Self::Closed => (None, None),
+        }
+    }
+
+    fn shared(&self, sends: MessageKind) -> Option<Shared> {
+        let Self::Whole(transport) = self else { return None };
+        Some(Shared {
+            stats: transport.stats_handle(),
+            poll: transport.poll_control(),
+            interrupter: transport.interrupter(),
+            side: transport.side(),
+            slot_size: transport.slot_size(),
+            slot_count: transport.slot_count(),
+            sends,
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! Sending: reservations, spans, batches, copies.
+
+use std::ffi::c_void;
+
+use transport::{Batch, Producer, SendError, WriteSlot};
+
+use crate::arguments::{CSHM_NOW, bytes, output, wait};
+use crate::handle::{Tx, busy, cshm_transport};
+use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_TOO_LARGE};
+use crate::status::{Failed, cshm_status, guarded};
+
+/// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
+/// whatever the slot carried before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct cshm_write_slot {
+    /// The first byte; valid until the reservation is committed or aborted.
+    pub data: *mut u8,
+    /// Bytes that may be written.
+    pub capacity: usize,
+}
+
+/// Reserves the next slot. In a batch it does not wait, whatever the timeout says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_reserve(
+    transport: *mut cshm_transport,
+    timeout_ns: i64,
+    out: *mut cshm_write_slot,
+) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        // SAFETY: the header's contract.
+        let out = unsafe { output("out", out) }?;
+        let slot = match tx.gathering()? {
+            Some(batch) => batch.try_reserve()?,
+            None => reserve(tx.idle()?, timeout_ns)?,
+        };
+        out.write(tx.hold(slot));
+        Ok(())
+    })
+}
+
+/// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message does not
+/// fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver has looked once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_reserve_span(
+    transport: *mut cshm_transport,
+    bytes: usize,
+    timeout_ns: i64,
+    out: *mut cshm_write_slot,
+) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        // SAFETY: the header's contract.
+        let out = unsafe { output("out", out) }?;
+        let producer = tx.idle()?;
+        let slot = match timeout_ns {
+            CSHM_NOW => producer.try_reserve_span(bytes),
+            time if time < 0 => producer.reserve_span(bytes),
+            time => producer.reserve_span_timeout(bytes, wait(time)),
+        };
+        out.write(tx.hold(slot?));
+        Ok(())
+    })
+}
+
+/// Publishes the first `len` bytes of the reservation as one message. CSHM_TOO_LARGE if it has fewer, and
+/// CSHM_INVALID_ARGUMENT if this side sends values of another size: then the reservation stays open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_commit(transport: *mut cshm_transport, len: usize) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let open = tx.slot.is_some();
+        if !open || len > tx.capacity || tx.is_no_value(len) {
+            return Err(tx.cannot_commit(len));
+        }
+        if let Some(slot) = tx.slot.take() {
+            slot.commit(len);
+        }
+        Ok(())
+    })
+}
+
+/// Gives the reservation up: nothing is published.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_abort(transport: *mut cshm_transport) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        match tx.slot.take() {
+            Some(_) => Ok(()),
+            None => Err(tx.cannot_commit(0)),
+        }
+    })
+}
+
+/// Copies one message into the next slot and publishes it. In a batch it does not wait, whatever the timeout says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_send(
+    transport: *mut cshm_transport,
+    data: *const c_void,
+    len: usize,
+    timeout_ns: i64,
+) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        // SAFETY: the header's contract.
+        let message = unsafe { bytes(data, len) }?;
+        if tx.is_no_value(len) {
+            return Err(tx.not_a_value(len));
+        }
+        if let Some(batch) = tx.gathering()? {
+            return Ok(batch.try_send(message)?);
+        }
+        let producer = tx.idle()?;
+        Ok(match timeout_ns {
+            CSHM_NOW => producer.try_send(message),
+            time if time < 0 => producer.send(message),
+            time => producer.send_timeout(message, wait(time)),
+        }?)
+    })
+}
+
+/// Begins to gather messages that become visible together. Until cshm_batch_publish() each commit and send is gathered, none
+/// waits, and CSHM_FULL means: publish, so that the peer can make room.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_batch_begin(transport: *mut cshm_transport) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let batch: Batch<'static> = tx.idle()?.batch();
+        tx.batch = Some(batch);
+        Ok(())
+    })
+}
+
+/// Makes everything gathered visible: one publication, at most one wake. `count`, if it is not NULL, gets the number of messages.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_batch_publish(
+    transport: *mut cshm_transport,
+    count: *mut usize,
+) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        if tx.slot.is_some() {
+            return Err(busy("a reservation is open; commit or abort it first"));
+        }
+        let Some(batch) = tx.batch.take() else {
+            return Err(tx.nothing("no batch is open"));
+        };
+        let published = batch.publish();
+        if !count.is_null() {
+            // SAFETY: the header's contract.
+            unsafe { output("count", count) }?.write(published);
+        }
+        Ok(())
+    })
+}
+
+#[inline(always)]
+fn reserve(producer: &'static mut Producer, timeout_ns: i64) -> Result<WriteSlot<'static>, SendError> {
+    match timeout_ns {
+        CSHM_NOW => producer.try_reserve(),
+        time if time < 0 => producer.reserve(),
+        time => producer.reserve_timeout(wait(time)),
+    }
+}
+
+impl Tx {
+    /// Keeps a reservation open, and says where it is.
+    #[inline(always)]
+    fn hold(&mut self, mut slot: WriteSlot<'static>) -> cshm_write_slot {
+        let said = cshm_write_slot { data: slot.as_mut_ptr(), capacity: slot.len() };
+        self.capacity = said.capacity;
+        self.slot = Some(slot);
+        said
+    }
+
+    #[inline(always)]
+    fn is_no_value(&self, len: usize) -> bool {
+        self.value_size != 0 && len != self.value_size
+    }
+
+    #[cold]
+    fn not_a_value(&self, len: usize) -> Failed {
+        let what = format_args!("a value has {} bytes, not {len}", self.value_size);
+        Failed::detailed(CSHM_INVALID_ARGUMENT, what)
+    }
+
+    #[cold]
+    fn nothing(&self, what: &str) -> Failed {
+        if self.is_closed() {
+            return Failed::detailed(cshm_status::CSHM_HANDLE_CLOSED, "the transport was closed");
+        }
+        Failed::detailed(CSHM_NOTHING_OPEN, what)
+    }
+
+    #[cold]
+    fn cannot_commit(&self, len: usize) -> Failed {
+        if self.slot.is_none() {
+            return self.nothing("no reservation is open");
+        }
+        if len > self.capacity {
+            let what = format_args!("{len} bytes do not fit a reservation of {}", self.capacity);
+            return Failed::detailed(CSHM_TOO_LARGE, what);
+        }
+        self.not_a_value(len)
+    }
+}

@@ -5,6 +5,9 @@
 //! cargo run --example capnp_quotes
 //! ```
 //!
+//! `capnp_quotes venue NAME` and `capnp_quotes desk NAME` are one each; the other may be the C++ example `quotes` in
+//! `crates/capi`.
+//!
 //! The schema is `schema/quotes.capnp`. Your own crate gets its Rust from `capnpc` as usual.
 
 use std::error::Error;
@@ -15,20 +18,29 @@ use capnproto_shm_transport::{CapnpChannel, Config, RecvError};
 use schemas::quotes_capnp::{book, quotes};
 
 const ROUNDS: u64 = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args().nth(1) {
-        None => venue(),
-        Some(name) => desk(&name),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => both(&format!("capnp-quotes-{}", std::process::id())),
+        ["venue", name] => venue(name),
+        ["desk", name] => desk(name),
+        _ => Err("usage: capnp_quotes [venue|desk NAME]".into()),
     }
 }
 
+fn both(name: &str) -> Result<(), Box<dyn Error>> {
+    let mut desk = Command::new(std::env::current_exe()?).args(["desk", name]).spawn()?;
+    venue(name)?;
+    desk.wait()?;
+    Ok(())
+}
+
 /// Side A: quotes go out, the best book comes back.
-fn venue() -> Result<(), Box<dyn Error>> {
-    let name = format!("capnp-quotes-{}", std::process::id());
+fn venue(name: &str) -> Result<(), Box<dyn Error>> {
     let config = Config::new().slot_size(2048).slot_count(64).message_tag("quotes/1");
-    let mut channel = CapnpChannel::<quotes::Owned, book::Owned>::create(&name, &config)?;
-    let mut desk = Command::new(std::env::current_exe()?).arg(&name).spawn()?;
+    let mut channel = CapnpChannel::<quotes::Owned, book::Owned>::create(name, &config)?;
 
     for round in 0..ROUNDS {
         // Built where the desk will read it: nothing is serialized or copied.
@@ -54,22 +66,19 @@ fn venue() -> Result<(), Box<dyn Error>> {
         }
         message.commit()?;
 
-        let answer = channel.recv_timeout(Duration::from_secs(10))?;
+        let answer = channel.recv_timeout(PATIENCE)?;
         let book = answer.get()?;
         println!("venue: the desk takes {} in round {round}", book.get_symbol()?.to_str()?);
     }
     let stats = channel.stats();
     println!("venue: {} messages out, {} back, then closed", stats.tx.messages, stats.rx.messages);
-    drop(channel);
-    desk.wait()?;
     Ok(())
 }
 
 /// Side B: looks at each message in the slot it arrived in, and answers with the book of the smallest spread.
 fn desk(name: &str) -> Result<(), Box<dyn Error>> {
     let config = Config::new().message_tag("quotes/1");
-    let wait = Duration::from_secs(10);
-    let mut channel = CapnpChannel::<book::Owned, quotes::Owned>::open_with(name, wait, &config)?;
+    let mut channel = CapnpChannel::<book::Owned, quotes::Owned>::open_with(name, PATIENCE, &config)?;
     let (sender, receiver) = channel.halves();
     loop {
         let message = match receiver.recv() {

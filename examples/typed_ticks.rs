@@ -1,6 +1,7 @@
 //! Market data through `Channel`: a feed fills ticks in shared memory, a subscriber reads them there.
 //!
-//! `cargo run --release --example typed_ticks` starts both processes.
+//! `cargo run --release --example typed_ticks` starts both processes. `typed_ticks feed NAME` and `typed_ticks subscriber
+//! NAME` are one each; the other may be the C++ example `ticks` in `crates/capi`.
 
 use std::env;
 use std::error::Error;
@@ -26,24 +27,36 @@ struct Tick {
 /// Ticks sent as fast as they go, then ticks sent one at a time.
 const BURST: u32 = 200_000;
 const SINGLE: u32 = 100;
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result {
     let args: Vec<String> = env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => feed(&format!("typed-ticks-{}", std::process::id())),
+        [] => both(&format!("typed-ticks-{}", std::process::id())),
+        ["feed", name] => feed(name, || Ok(())),
         ["subscriber", name] => subscriber(name),
-        _ => Err("usage: typed_ticks (it starts its second process itself)".into()),
+        _ => Err("usage: typed_ticks [feed|subscriber NAME]".into()),
     }
 }
 
-fn feed(name: &str) -> Result {
+fn both(name: &str) -> Result {
+    let mut child = None;
+    feed(name, || {
+        child = Some(Command::new(env::current_exe()?).args(["subscriber", name]).spawn()?);
+        Ok(())
+    })?;
+    child.map_or(Ok(()), success)
+}
+
+/// Sends all ticks; `made` is called once the channel is there.
+fn feed(name: &str, made: impl FnOnce() -> Result) -> Result {
     // Nothing comes back, but a channel is always duplex: `u8` is the smallest answer.
     let config = Config::new().message_tag("ticks/1");
     let mut channel = Channel::<Tick, u8>::create(name, &config)?;
-    let child = Command::new(env::current_exe()?).args(["subscriber", name]).spawn()?;
+    made()?;
+    channel.wait_for_peer(PATIENCE)?;
 
     for n in 0..BURST + SINGLE {
         if n >= BURST {
@@ -59,8 +72,7 @@ fn feed(name: &str) -> Result {
         tick.commit();
     }
     // Dropping our side ends the subscriber's loop, after it has received everything.
-    drop(channel);
-    success(child)
+    Ok(())
 }
 
 fn subscriber(name: &str) -> Result {

@@ -1,0 +1,345 @@
+// Each face of the C++ interface, in one process. `faces NAME` runs all.
+
+#include "capnproto_shm_transport.hpp"
+#include "check.hpp"
+
+#include <atomic>
+#include <cstdio>
+#include <string>
+#include <thread>
+
+using namespace capnproto_shm_transport;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto LONG = 60s;
+
+std::string name;
+
+struct Order {
+    std::uint64_t id;
+    double price;
+    std::uint32_t amount;
+    float weight;
+};
+
+struct Padded {
+    std::uint8_t kind;
+    std::uint32_t value;
+};
+
+struct PaddedDouble {
+    double price;
+    std::uint8_t side;
+};
+
+struct Nested {
+    Order order;
+    std::array<float, 4> rest;
+};
+
+static_assert(detail::without_padding<std::uint64_t>());
+static_assert(detail::without_padding<double>());
+static_assert(detail::without_padding<Order>());
+static_assert(detail::without_padding<Nested>());
+static_assert(!detail::without_padding<Padded>());
+static_assert(!detail::without_padding<PaddedDouble>());
+
+static_assert(!std::is_copy_constructible_v<Transport> && std::is_nothrow_move_constructible_v<Transport>);
+static_assert(std::is_nothrow_move_assignable_v<Transport> && std::is_nothrow_destructible_v<Transport>);
+static_assert(std::is_nothrow_move_constructible_v<ShmFixedSlotDuplexTransport>);
+static_assert(std::is_nothrow_destructible_v<ShmFixedSlotDuplexTransport>);
+
+std::pair<Transport, Transport> both(const Config& config = Config()) {
+    auto a = Transport::create(name, config);
+    return {std::move(a), Transport::open(name, LONG)};
+}
+
+void slots() {
+    auto [a, b] = both(Config().slot_size(8).slot_count(4));
+    auto slot = a.reserve();
+    std::memcpy(slot.data(), "hello", 5);
+    CHECK(!b.try_recv());
+    slot.commit(5);
+    CHECK(b.recv().text() == "hello");
+
+    { auto dropped = a.reserve(); }
+    CHECK(!b.try_recv());
+    CHECK(a.slot_size() == 8 && a.slot_count() == 4 && a.max_message_size() == 32 && a.is_side_a() && !b.is_side_a());
+
+    auto again = a.reserve_for(1s);
+    CHECK(again && again->capacity() == 8);
+    CHECK_STATUS(again->commit(9), CSHM_TOO_LARGE);
+    CHECK_STATUS(a.reserve(), CSHM_BUSY);
+    again->commit(8);
+    auto message = b.recv_for(1s);
+    CHECK(message && message->size() == 8);
+    auto moved = std::move(*message);
+    message.reset();
+    CHECK(b.stats().rx.used_slots == 1);
+    moved.release();
+    CHECK(b.stats().rx.used_slots == 0);
+
+    a.send("one");
+    a.send("two");
+    CHECK(b.recv_latest().text() == "two");
+    std::vector<std::uint8_t> copy;
+    a.send("copy");
+    b.recv_copied(copy);
+    CHECK(std::string(copy.begin(), copy.end()) == "copy");
+    CHECK(!b.try_recv_copied(copy) && copy.size() == 4);
+
+    const std::vector<std::uint8_t> bytes(20, 7);
+    CHECK_STATUS(a.send(bytes), CSHM_TOO_LARGE);
+    auto span = a.reserve_span(bytes.size());
+    std::memcpy(span.data(), bytes.data(), bytes.size());
+    span.commit(bytes.size());
+    CHECK(b.recv().size() == 20);
+}
+
+void bursts() {
+    auto [a, b] = both(Config().slot_size(8).slot_count(4));
+    {
+        auto batch = a.batch();
+        CHECK(batch.try_send(std::vector<std::uint8_t>{1}));
+        auto slot = batch.try_reserve();
+        CHECK(slot.has_value());
+        (*slot)[0] = 2;
+        slot->commit(1);
+        CHECK(!b.try_recv());
+        CHECK(batch.publish() == 2);
+    }
+    int sum = 0;
+    CHECK(b.drain(10, [&](Span<const std::uint8_t> message) { sum += message[0]; }) == 2);
+    CHECK(sum == 3);
+    a.send("a");
+    a.send("b");
+    CHECK(b.drain(10, [](Span<const std::uint8_t>) { return false; }) == 1);
+    try {
+        b.drain(10, [](Span<const std::uint8_t>) { throw std::logic_error("mine"); });
+        CHECK(false);
+    } catch (const std::logic_error&) {
+    }
+    CHECK(!b.try_recv());
+
+    for (const char* text : {"x", "y", "z"}) a.send(text);
+    {
+        auto window = b.window();
+        window.wait_for(3);
+        CHECK(window.size() == 3 && window[1][0] == 'y');
+        window.release(1);
+        CHECK(window.size() == 2 && window[0][0] == 'y' && window[9].size() == 0);
+        CHECK_STATUS(b.recv(), CSHM_BUSY);
+        CHECK(!window.try_wait_for(3));
+        CHECK(!window.wait_for(3, 1ms));
+    }
+    CHECK(!b.try_recv());
+}
+
+void ends() {
+    {
+        auto [a, b] = both();
+        a.send("last");
+        CHECK(!a.finish(1ms));
+        CHECK(b.recv().text() == "last");
+        CHECK(a.finish(LONG));
+        CHECK_STATUS(b.recv(), CSHM_CLOSED);
+        CHECK_STATUS(a.send("more"), CSHM_CLOSED);
+    }
+    auto [a, b] = both();
+    a.send("1");
+    a.send("2");
+    a.close();
+    CHECK_STATUS(a.send("3"), CSHM_NULL_ARGUMENT);
+    std::string all;
+    for (const auto& message : b.messages()) all += message.text();
+    CHECK(all == "12");
+    a = Transport::create(name);
+    b.reopen(LONG);
+    a.send("anew");
+    CHECK(b.recv().text() == "anew");
+
+    CHECK_STATUS(Transport::create(name), CSHM_IN_USE);
+    CHECK_STATUS(Transport::open(name, 0ms), CSHM_IN_USE);
+    CHECK_STATUS(Transport::open("no-such-" + name, 1ms), CSHM_TIMEOUT);
+    CHECK_STATUS(Transport::remove("no-such-" + name), CSHM_NOT_FOUND);
+    CHECK_STATUS(Transport::create(name, Config().slot_count(3)), CSHM_INVALID_CONFIG);
+    try {
+        (void)Transport::create("a/b");
+        CHECK(false);
+    } catch (const std::runtime_error& error) {
+        CHECK(std::string(error.what()).find("a/b") != std::string::npos);
+    }
+}
+
+void expected() {
+    CHECK(ExpectedTransport::open(name, 1ms).error() == CSHM_TIMEOUT);
+    auto made = ExpectedTransport::create(name, Config().slot_count(1));
+    CHECK(made.has_value());
+    auto a = std::move(made).value();
+    auto b = *ExpectedTransport::open(name, LONG);
+    CHECK(b.try_recv().error() == CSHM_EMPTY);
+    CHECK(b.recv_for(1ms).error() == CSHM_TIMEOUT);
+    if (auto slot = a.reserve()) {
+        CHECK(slot->commit(5000).error() == CSHM_TOO_LARGE);
+        CHECK(slot->commit(1).has_value());
+    }
+    CHECK(a.try_send("full").error() == CSHM_FULL);
+    CHECK(b.recv()->size() == 1);
+    const auto closing = std::move(a);
+    CHECK(a.send("moved from").error() == CSHM_NULL_ARGUMENT);
+    try {
+        b.try_recv().value();
+        CHECK(false);
+    } catch (const Error& error) {
+        CHECK(error.status() == CSHM_EMPTY);
+    }
+}
+
+void channels() {
+    auto a = Channel<Order, std::uint32_t>::create(name, Config().slot_count(4));
+    CHECK_STATUS((Channel<std::uint32_t, std::uint64_t>::open(name, LONG)), CSHM_TYPE_MISMATCH);
+    CHECK_STATUS((Channel<std::uint32_t, Order>::open(name, LONG, Config().message_tag("x"))), CSHM_TAG_MISMATCH);
+    auto b = Channel<std::uint32_t, Order>::open(name, LONG);
+    auto order = a.reserve();
+    CHECK(order->id == 0 && order->weight == 0.0f);
+    order->id = 7;
+    order->price = 1.5;
+    order.commit();
+    CHECK(b.recv()->price == 1.5);
+    b.send(9);
+    CHECK(*a.recv() == 9);
+    CHECK(!a.try_recv() && !a.recv_for(1ms));
+    a.send({1, 2, 3, 4});
+    Order copy{};
+    b.recv_copied(copy);
+    CHECK(copy.id == 1 && copy.amount == 3);
+    for (std::uint64_t id = 0; id < 3; ++id) CHECK(a.try_send({id, 0, 0, 0}));
+    std::uint64_t sum = 0;
+    CHECK(b.drain(2, [&](const Order& value) { sum += value.id; }) == 2);
+    a.transport().close();
+    for (const auto& value : b.values()) sum += value->id;
+    CHECK(sum == 3);
+
+    auto failed = ExpectedChannel<Order>::open(name, 0ms);
+    CHECK(failed.error() == CSHM_TIMEOUT);
+}
+
+void listeners() {
+    auto [a, b] = both(Config().slot_count(4));
+    std::atomic<int> heard{0};
+    std::atomic<int> reason{-1};
+    b.listen([&](Span<const std::uint8_t> message) { heard += message[0]; }, [&](Status status) { reason = status; });
+    CHECK(b.is_listening());
+    for (int at = 0; at < 100; ++at) a.send(std::vector<std::uint8_t>{1});
+    while (heard != 100) std::this_thread::sleep_for(1ms);
+    Transport moved = std::move(b);
+    CHECK(moved.stop_listening() == CSHM_INTERRUPTED && reason == CSHM_INTERRUPTED);
+    CHECK_STATUS(moved.stop_listening(), CSHM_NOTHING_OPEN);
+
+    std::thread waiting([&moved = moved] { CHECK_STATUS(moved.recv(), CSHM_INTERRUPTED); });
+    moved.interrupt();
+    waiting.join();
+    moved.listen([](Span<const std::uint8_t>) {}, [&](Status status) { reason = status; });
+    a.close();
+    while (reason != CSHM_CLOSED) std::this_thread::sleep_for(1ms);
+    // Dropped while its listener's thread has ended, or while it runs: both are joined.
+    auto [c, d] = both();
+    d.listen([](Span<const std::uint8_t>) {});
+}
+
+void polls() {
+    auto [a, b] = both();
+    CHECK(a.local_poll().is_park());
+    a.set_remote_poll(PollMode::interval(3us));
+    CHECK(b.local_poll() == PollMode::interval(3us) && b.local_poll().interval() == 3us);
+    b.set_local_poll(PollMode::spin());
+    CHECK(a.remote_poll().is_spin());
+    CHECK(a.peer_attached());
+    CHECK(a.wait_for_peer(LONG));
+    CHECK(detail::nanoseconds(-5ms) == CSHM_NOW && detail::nanoseconds(5ms) == 5'000'000);
+    CHECK(detail::nanoseconds(std::chrono::hours::max()) == CSHM_FOREVER);
+    CHECK(detail::nanoseconds(std::chrono::duration<double>(0.25)) == 250'000'000);
+    CHECK(detail::nanoseconds(std::chrono::duration<double, std::pico>(5)) == 1);
+}
+
+void anonymous() {
+    std::array<int, 2> descriptors{};
+    auto a = Transport::pair(descriptors);
+    auto b = Transport::from_fds(descriptors);
+    a.send("no name");
+    CHECK(b.recv().text() == "no name");
+}
+
+// What programs were written against.
+void replaced() {
+    using T = ShmFixedSlotDuplexTransport;
+    CHECK(!version().empty());
+    T::remove(name);
+    std::atomic<std::uint64_t> received{0};
+    T a(name, 16, 4, [&](const std::uint8_t* data, std::uint64_t size) { received += data[0] == 7 ? size : 0; });
+    CHECK(a.getLocalSidePollInterval() == 1000us);
+    auto b = T::open(name, 500ms);
+    CHECK(a.slotSize() == 16 && a.slotCount() == 4 && a.isCreator() == 1u && b.isCreator() == 0u && b.slotSize() == 16);
+
+    const std::vector<std::uint8_t> slot(16, 7);
+    CHECK(b.sendSlot(slot.data(), 15, std::chrono::milliseconds{-1}) == 0u);
+    CHECK(b.sendSlot(nullptr, 16, std::chrono::milliseconds{-1}) == 0u);
+    CHECK(b.sendSlot(slot.data(), 16, std::chrono::milliseconds{-1}) == 1u);
+    while (received != 16) std::this_thread::sleep_for(1ms);
+    std::vector<std::uint8_t> out;
+    CHECK(a.recvSlot(out, std::chrono::milliseconds{0}) == 0u);
+    CHECK(b.recvSlot(out, std::chrono::milliseconds{1}) == 0u);
+    for (int at = 0; at < 4; ++at) CHECK(a.sendSlot(slot.data(), slot.size(), std::chrono::milliseconds{0}) == 1u);
+    CHECK(a.sendSlot(slot.data(), slot.size(), std::chrono::milliseconds{1}) == 0u);
+    T::SlotTransportStats stats;
+    CHECK(a.getStats(stats) == 1u);
+    CHECK(stats.tx.slotSize == 16 && stats.tx.slotCount == 4 && stats.tx.usedSlots == 4 && stats.tx.shutdown == 0u);
+    CHECK(b.recvSlot(out, std::chrono::milliseconds{-1}) == 1u && out == slot);
+
+    a.setLocalSidePollInterval(std::chrono::microseconds{0});
+    a.setRemoteSidePollInterval(std::chrono::microseconds{250});
+    CHECK(a.getLocalSidePollInterval() == 0us && b.getRemoteSidePollInterval() == 0us);
+    CHECK(b.getLocalSidePollInterval() == 250us && a.getRemoteSidePollInterval() == 250us);
+
+    T moved = std::move(a);
+    CHECK(a.slotSize() == 0 && a.isCreator() == 0u && a.getStats(stats) == 0u && a.recvSlot(out, 0ms) == 0u);
+    CHECK(a.sendSlot(slot.data(), slot.size(), std::chrono::milliseconds{-1}) == 0u);
+    CHECK(b.sendSlot(slot.data(), 16, std::chrono::milliseconds{-1}) == 1u);
+    while (received != 32) std::this_thread::sleep_for(1ms);
+    T::remove(name);
+    CHECK(moved.sendSlot(slot.data(), slot.size(), std::chrono::milliseconds{-1}) == 1u);
+    T b2 = std::move(b);
+    { T gone = std::move(moved); }
+    while (b2.recvSlot(out, std::chrono::milliseconds{-1})) continue;
+    CHECK(b2.sendSlot(slot.data(), slot.size(), std::chrono::milliseconds{-1}) == 0u);
+    CHECK(b2.getStats(stats) == 1u && stats.rx.shutdown == 1u);
+
+    T polling(name + "-2", 16, 4, nullptr, std::chrono::milliseconds(2));
+    CHECK(polling.getLocalSidePollInterval() == 2000us);
+    polling = T(name + "-3", 8, 2, nullptr);
+    CHECK(polling.slotSize() == 8);
+    auto other = T::open(name + "-3", std::chrono::milliseconds{-1}, nullptr, std::chrono::microseconds{0});
+    CHECK(other.getLocalSidePollInterval() == 0us);
+    CHECK_STATUS(T(name + "-4", 16, 3, nullptr), CSHM_INVALID_CONFIG);
+    CHECK_STATUS(T::open(name + "-5", std::chrono::milliseconds{1}), CSHM_TIMEOUT);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 2) return 2;
+    CHECK(cshm_abi_version() == CSHM_ABI_VERSION);
+    name = argv[1];
+    slots();
+    bursts();
+    ends();
+    expected();
+    channels();
+    listeners();
+    polls();
+    anonymous();
+    replaced();
+    std::puts("faces: ok");
+}

@@ -1,9 +1,10 @@
 //! What each side chooses.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::ConfigError;
-use crate::protocol::PollMode;
+use crate::protocol::{Identity, PollMode};
 use crate::system::{Host, MemoryOptions, System};
 
 /// Where named segments lie, if the configuration does not say: the environment variable.
@@ -51,7 +52,7 @@ pub struct Config {
 /// assert_eq!(b.recv_copied()?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageKind {
     /// Bytes, of any length. A side B that says so takes any kind for the bytes that it is.
@@ -70,6 +71,30 @@ pub enum MessageKind {
         /// The type id of the root struct, as the schema has it.
         type_id: u64,
     },
+    /// A kind that this version does not know: found in a channel of a later one, and never to be asked for.
+    Other(u32),
+}
+
+impl MessageKind {
+    pub(crate) fn of(identity: Identity) -> Self {
+        match identity.kind {
+            0 => Self::Bytes,
+            Identity::POD => Self::Pod { size: identity.size as usize, align: identity.align as usize },
+            Identity::CAPNP => Self::Capnp { type_id: identity.type_id },
+            kind => Self::Other(kind),
+        }
+    }
+}
+
+impl fmt::Display for MessageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes => f.write_str("bytes"),
+            Self::Pod { size, align } => write!(f, "Pod of {size} bytes, aligned to {align}"),
+            Self::Capnp { type_id } => write!(f, "Cap'n Proto @{type_id:#018x}"),
+            Self::Other(kind) => write!(f, "unknown kind {kind}"),
+        }
+    }
 }
 
 /// The slots of one direction.

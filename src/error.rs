@@ -64,12 +64,12 @@ pub enum ConfigError {
         /// The alignment asked for, in bytes.
         align: usize,
     },
-    /// A typed channel was given a configuration of another kind of message.
-    #[error("the configuration says {asked}, and this channel's type carries {carried}; leave the kind out")]
+    /// A channel was given a configuration of a kind of message that it cannot carry.
+    #[error("the configuration says {asked}, and this channel carries {carried}; leave the kind out")]
     Kind {
         /// What the configuration says.
         asked: String,
-        /// What the channel's type carries.
+        /// What the channel carries.
         carried: String,
     },
     /// The mode has bits outside `0o777`, or takes the owner's own access away.

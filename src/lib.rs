@@ -82,6 +82,7 @@ pub mod crash;
 #[cfg(not(crash_points))]
 mod crash;
 mod error;
+mod inspect;
 mod poll;
 mod protocol;
 mod ring;
@@ -110,8 +111,9 @@ pub use error::{
     AcceptError, ConfigError, Corruption, CreateError, Missing, OpenError, RecvError, RemoveError,
     SegmentError, SendError,
 };
+pub use inspect::{ChannelInfo, Channels, Life, RingInfo, SideInfo, Tap, Tapped};
 pub use poll::PollControl;
-pub use protocol::{PollMode, Side};
+pub use protocol::{Direction, PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
 #[cfg(target_os = "linux")]
 pub use server::{Limits, Server};

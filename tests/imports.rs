@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 9] = [
     &["poll"],
     &["ring"],
     &["transport"],
-    &["channel", "capnp_channel"],
+    &["channel", "capnp_channel", "inspect"],
     &["wait", "server"],
 ];
 

@@ -29,6 +29,7 @@ const POLL_B: usize = 264;
 const CAPABILITIES_B: usize = 276;
 const ATTACHED: usize = 280;
 const TAIL: usize = 384;
+const BEGUN: usize = 392;
 const HEAD: usize = 512;
 const PRODUCER_PARKED: usize = 640;
 const PRODUCER_END: usize = 644;
@@ -127,8 +128,10 @@ fn every_living_word_is_where_the_layout_says() {
 
     // One message in one slot, one in two; lengths and slots beside them.
     a.send(b"hello").unwrap();
+    assert_eq!(word64(&a2b, BEGUN), 0, "one slot at a time needs no word");
     let mut span = a.reserve_span(200).unwrap();
     span.fill(0xab);
+    assert_eq!((word64(&a2b, TAIL), word64(&a2b, BEGUN)), (1, 3));
     span.commit(150);
     assert_eq!((word64(&a2b, TAIL), a.stats().tx.bytes, a.stats().tx.messages), (3, 155, 2));
     assert_eq!((word32(&a2b, LENGTHS), word32(&a2b, LENGTHS + 4)), (5, 150));

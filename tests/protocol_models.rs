@@ -31,7 +31,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use protocol::{End, EndpointStatus, Fence, Kernel, Rest, Words};
-use sync::{AtomicU32, Ordering, fence};
+use sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 loom::lazy_static! {
     static ref BUCKET: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
@@ -425,4 +425,84 @@ fn a_promise_of_fences_that_is_taken_back_loses_no_wake() {
         thread.join().unwrap();
         assert!(sent());
     });
+}
+
+/// A ring of slots that a tap may read at any time, and so atomics. The slots of one message hold the same value.
+struct Tapped<const SLOTS: usize> {
+    words: Words,
+    slots: [AtomicU64; SLOTS],
+}
+
+/// What the producer does for one message that takes these many slots, or for a batch of them.
+#[derive(Clone, Copy)]
+enum Write {
+    Single,
+    /// Several slots, then one publication.
+    Several(u64),
+    /// Several slots, and nothing is published.
+    Aborted(u64),
+}
+
+/// A producer whose consumer releases at once, or not at all, and a tap that copies one slot. If the tap believes what
+/// it copied, that is what was published.
+fn tapped<const SLOTS: usize>(
+    name: &str,
+    preemptions: Option<usize>,
+    writes: &'static [Write],
+    released: bool,
+) {
+    explore(name, preemptions, move || {
+        let ring = Arc::new(Tapped::<SLOTS> {
+            words: Words::default(),
+            slots: std::array::from_fn(|_| AtomicU64::new(0)),
+        });
+        let slots = SLOTS as u64;
+        let producer = Arc::clone(&ring);
+        let thread = thread::spawn(move || {
+            let mut tail = 0;
+            for write in writes {
+                let count = match *write {
+                    Write::Single => 1,
+                    Write::Several(count) | Write::Aborted(count) => count,
+                };
+                if released {
+                    producer.words.consumer.head.store(tail, Ordering::Release);
+                }
+                if producer.words.taken(tail, slots).unwrap() + count > slots {
+                    return;
+                }
+                if !matches!(write, Write::Single) {
+                    producer.words.begin(tail + count);
+                }
+                for sequence in tail..tail + count {
+                    // Never 0, so that a slot that was never written is no message.
+                    producer.slots[sequence as usize % SLOTS].store(sequence + 1, Ordering::Relaxed);
+                }
+                if !matches!(write, Write::Aborted(_)) {
+                    tail += count;
+                    producer.words.publish::<Model>(tail, Fence::Full);
+                }
+            }
+        });
+        let tail = ring.words.producer.tail.load(Ordering::Acquire);
+        for sequence in tail.saturating_sub(slots)..tail {
+            let copy = ring.slots[sequence as usize % SLOTS].load(Ordering::Relaxed);
+            let intact = ring.words.intact_from::<Model>(slots);
+            if sequence.wrapping_sub(intact) as i64 >= 0 {
+                assert_eq!(copy, sequence + 1);
+                thread::yield_now();
+            }
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_tap_believes_no_slot_that_is_written_again() {
+    use Write::*;
+    tapped::<2>("tap, single slots", Some(4), &[Single, Single, Single, Single], true);
+    tapped::<2>("tap, a batch", Some(4), &[Single, Several(2), Single], true);
+    tapped::<2>("tap, an aborted span", Some(4), &[Single, Single, Aborted(2), Single], true);
+    tapped::<1>("tap, one slot", Some(4), &[Single, Single, Single], true);
+    tapped::<2>("tap, nothing released", Some(4), &[Single, Single, Single], false);
 }

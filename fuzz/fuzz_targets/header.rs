@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use capnp::schema_capnp::node;
-use capnproto_shm_transport::{CapnpChannel, Channel, Config, Stats, Transport};
+use capnproto_shm_transport::{
+    CapnpChannel, Channel, ChannelInfo, Channels, Config, Stats, Tap, Transport,
+};
 use capnproto_shm_transport_fuzz::*;
 use libfuzzer_sys::fuzz_target;
 
@@ -42,6 +44,9 @@ struct Input {
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Use {
     Stats,
+    Info,
+    List,
+    Tap,
     Open,
     OpenNumbers,
     OpenMessages,
@@ -124,6 +129,17 @@ fuzz_target!(|input: Input| {
     for step in input.uses.into_iter().take(8) {
         match step {
             Use::Stats => drop(Stats::of(&NAME)),
+            Use::Info => drop(ChannelInfo::of(&NAME)),
+            Use::List => assert!(Channels::list().unwrap().iter().all(|info| !info.name.is_empty())),
+            Use::Tap => {
+                if let Ok(mut tap) = Tap::open(&NAME) {
+                    let mut message = Vec::new();
+                    for _ in 0..6 {
+                        let _ = tap.try_next(&mut message);
+                        assert!(message.len() <= 1 << 24);
+                    }
+                }
+            }
             Use::Open => drop(Transport::open_with(&NAME, Duration::ZERO, &config()).map(exercise)),
             Use::OpenNumbers => {
                 if let Ok(mut channel) = Channel::<u64>::open(&NAME, Duration::ZERO) {

@@ -20,11 +20,22 @@ pub(crate) const WORDS_OFFSET: usize = 256;
 /// Longest tag, in bytes.
 const MAX_TAG_BYTES: usize = 64;
 
-/// Which of the two rings a segment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+/// One of the two directions of a channel, each a ring of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Side A sends, side B receives.
     AToB,
+    /// Side B sends, side A receives.
     BToA,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::AToB => "A to B",
+            Self::BToA => "B to A",
+        })
+    }
 }
 
 /// What the two ends must agree on about a direction's messages, beyond their size.

@@ -10,6 +10,7 @@
 //! | slot bytes, length words | producer | consumer | plain and `Relaxed`, before `tail` |
 //! | `tail` | producer, `Release` | consumer, `Acquire` | all bytes of all slots before it |
 //! | `head` | consumer, `Release` | producer, `Acquire` | the consumer reads no slot before it |
+//! | `begun` | producer, then a fence | a tap, behind one | which slots are in work, see [`tap`] |
 //! | `parked` | sleeper, then waker | the other end | fences, see [`park`] |
 //! | `end` | either end, `Release` | the other end, `Acquire` | everything that was published before |
 //! | `attached` | producer, `Release` | consumer, `Acquire` | that the producer holds its lock |
@@ -24,14 +25,17 @@ mod name;
 mod park;
 mod poll_mode;
 mod ring;
+mod tap;
 mod words;
 
 pub(crate) use geometry::{Geometry, HEADER_BYTES, MAX_SLOT_ALIGN};
-pub(crate) use header::{Direction, Fixed, Identity, WORDS_OFFSET};
+pub use header::Direction;
+pub(crate) use header::{Fixed, Identity, WORDS_OFFSET};
 pub(crate) use name::{Half, check_name, event_name, file_name};
 pub(crate) use park::{Fence, Kernel, Rest, Sleep};
 pub use poll_mode::PollMode;
 pub(crate) use ring::{Extent, SKIP, extent, reach};
+pub(crate) use tap::STORES_IN_ORDER;
 pub(crate) use words::{CAN_BARRIER, CAN_NOTIFY, End, EndpointStatus, EventState, Words, add};
 
 /// The two sides of a channel.

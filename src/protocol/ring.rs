@@ -5,7 +5,7 @@ use super::park::{Fence, Kernel};
 use super::words::{Words, add};
 use crate::crash::step;
 use crate::error::Corruption;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// The length of a slot from which on the lap is empty. No message is that long.
 pub(crate) const SKIP: u32 = u32::MAX;
@@ -48,6 +48,8 @@ impl Words {
     pub(crate) fn taken(&self, tail: u64, slots: u64) -> Result<u64, Corruption> {
         // Pairs with the Release in `release`.
         let head = self.consumer.head.load(Ordering::Acquire);
+        // For taps: whoever sees what is written to these slots from now on sees this head, see `intact_from`.
+        fence(Ordering::Release);
         at_most("tail - head", tail.wrapping_sub(head), slots)
     }
 }

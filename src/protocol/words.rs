@@ -59,8 +59,8 @@ pub(crate) struct Control {
 pub(crate) struct ProducerLine {
     /// Next sequence to publish.
     pub(crate) tail: AtomicU64,
-    /// Reserved for readers from outside: a producer that writes several slots before it publishes will say here up
-    /// to which sequence.
+    /// For readers from outside: a producer that writes several slots before it publishes says here up to which
+    /// sequence, see [`tap`](super::tap).
     pub(crate) begun: AtomicU64,
 }
 

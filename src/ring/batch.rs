@@ -37,6 +37,7 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(producer: &'a mut Producer) -> Self {
+        producer.gather();
         let before = producer.tail();
         Self { producer, before }
     }

@@ -36,5 +36,6 @@ pub use interrupter::Interrupter;
 pub use producer::Producer;
 pub use slot::{ReadSlot, WriteSlot};
 pub use stats::RingStats;
+pub(crate) use totals::Counted;
 pub(crate) use wait_limit::{WaitLimit, waiting_forms};
 pub use window::Window;

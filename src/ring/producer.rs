@@ -19,6 +19,8 @@ use crate::system::Host;
 
 /// Slots between the one that is written and the one that is fetched for writing.
 const AHEAD: u64 = 7;
+/// Share of a ring that a batch says it may be writing, if that is not more than a window: a tap cannot read it.
+const BATCH_SHARE: u64 = 4;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -38,6 +40,9 @@ pub struct Producer {
     /// Whether a length was written since the last count.
     relengthed: bool,
     ahead: u64,
+    /// Up to where taps were told that slots may be written before they are published. What lies between the published
+    /// tail and `tail` lies before it, and so does `limit` while there is anything.
+    begun: u64,
 }
 
 impl Waits for Producer {
@@ -63,7 +68,7 @@ impl Waits for Producer {
         if !self.windows.are_several() || self.tail.wrapping_sub(self.counted.sequence) >= WINDOW {
             self.count();
         }
-        self.limit = self.free.min(window_end(self.tail));
+        self.renew_limit();
         Ok(found)
     }
 
@@ -95,7 +100,7 @@ impl Producer {
         let ahead = if endpoint.view.stride() < LINE { u64::MAX } else { AHEAD };
         let windows = Windows::new(free);
         let (limit, counted) = (free.min(WINDOW), Counted::default());
-        Self { endpoint, tail: 0, free, limit, counted, windows, relengthed: false, ahead }
+        Self { endpoint, tail: 0, free, limit, counted, windows, relengthed: false, ahead, begun: 0 }
     }
 
     /// Which side of the channel this is.
@@ -211,6 +216,51 @@ impl Producer {
         if self.still_free() { Ok(()) } else { self.make_room(1, Deadline::Never) }
     }
 
+    /// One free slot for a message that is not published yet.
+    #[inline(always)]
+    pub(super) fn room_in_batch(&mut self) -> Result<Room, SendError> {
+        if self.tail == self.limit || !self.endpoint.view.words().consumer_status.is_open() {
+            self.one_in_batch()?;
+        }
+        step("reserve");
+        Ok(self.endpoint.view.slot_room(self.tail))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn one_in_batch(&mut self) -> Result<(), SendError> {
+        let open = self.endpoint.view.words().consumer_status.is_open();
+        let found =
+            if open && self.tail != self.free && self.tail.wrapping_sub(self.counted.sequence) < WINDOW {
+                // There is room, and little to count: it is the taps that do not know yet.
+                self.renew_limit();
+                Ok(())
+            } else {
+                self.one_now()
+            };
+        self.gather();
+        found
+    }
+
+    /// Tells taps of the slots that a batch writes next, and lets it write no more.
+    #[inline]
+    pub(super) fn gather(&mut self) {
+        if self.tail >= self.begun {
+            let share = (self.endpoint.view.slot_count() / BATCH_SHARE).clamp(1, WINDOW);
+            self.begin((self.tail + share).min(self.free));
+        }
+        self.limit = self.limit.min(self.begun.max(self.tail));
+    }
+
+    /// Tells taps that the slots before `end` may be written before they are published.
+    #[inline]
+    fn begin(&mut self, end: u64) {
+        if end > self.begun {
+            self.begun = end;
+            self.endpoint.view.words().begin(end);
+        }
+    }
+
     /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the message
     /// where both fit the ring, else beforehand.
     pub(super) fn room_for_span(&mut self, bytes: usize, limit: WaitLimit) -> Result<Room, SendError> {
@@ -230,6 +280,7 @@ impl Producer {
             step("span: skipped beforehand");
             start = self.tail;
         }
+        self.begin(start + slots);
         self.endpoint.view.span_room(start, bytes).ok_or(too_large)
     }
 
@@ -290,7 +341,15 @@ impl Producer {
         // A consumer that waits for us wants to know.
         view.own_status().runs_here::<Host>();
         self.endpoint.choose_fence();
+        self.renew_limit();
+    }
+
+    /// Says how far to go before the next count or look.
+    fn renew_limit(&mut self) {
         self.limit = self.free.min(window_end(self.tail));
+        if self.published() != self.tail {
+            self.gather();
+        }
     }
 
     /// Whether a slot is known to be free, and the peer not known to be gone.

@@ -63,7 +63,7 @@ impl Producer {
 
     #[inline(always)]
     pub(super) fn reserve_gathered(&mut self) -> Result<WriteSlot<'_>, SendError> {
-        let room = self.room(WaitLimit::None)?;
+        let room = self.room_in_batch()?;
         Ok(WriteSlot::new(self, room, Commit::Gathered))
     }
 }

@@ -93,51 +93,71 @@ impl Counted {
         (self.messages.wrapping_sub(earlier.messages), self.bytes.wrapping_sub(earlier.bytes))
     }
 
+    /// The last totals that were written down, and their version.
+    pub(crate) fn last(words: &Words) -> (u64, Self) {
+        // Pairs with the Release in `publish`.
+        let version = words.producer_counters.version.load(Ordering::Acquire);
+        (version, Self::of_version(words, version))
+    }
+
+    /// What was written down as this version, or what stands in its place by now: see [`is_whole`](Self::is_whole).
+    pub(crate) fn of_version(words: &Words, version: u64) -> Self {
+        let place = &words.producer_counters.totals[(version % PLACES) as usize];
+        Self {
+            sequence: place.counted.load(Ordering::Relaxed),
+            messages: place.messages.load(Ordering::Relaxed),
+            bytes: place.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The version of the totals now, or of some moment after everything that the caller has loaded so far. If it is the
+    /// one that was read, every length from those totals on is as it was.
+    pub(crate) fn version_after(words: &Words) -> u64 {
+        // Pairs with the fences in `publish`: what was read came from no later count, unless the version shows it.
+        fence(Ordering::Acquire);
+        words.producer_counters.version.load(Ordering::Relaxed)
+    }
+
+    /// Whether the totals of `version` are whole that were read before the version was `now`: their place is not written
+    /// again yet. Lengths may have been used again since.
+    pub(crate) fn is_whole(version: u64, now: u64) -> bool {
+        now.wrapping_sub(version) < PLACES - 1
+    }
+
     /// Writes the totals down for others; only by the producer.
     pub(super) fn publish(&self, words: &Words) {
         let line = &words.producer_counters;
         let version = line.version.load(Ordering::Relaxed).wrapping_add(1);
         let place = &line.totals[(version % PLACES) as usize];
-        // With the fence in `of`: whoever sees one of these sees also the last version, and that it is three later than
+        // With the fence in `version_after`: whoever sees one of these sees also the last version, and that it is three later than
         // the one whose place this was.
         fence(Ordering::Release);
         place.counted.store(self.sequence, Ordering::Relaxed);
         place.messages.store(self.messages, Ordering::Relaxed);
         place.bytes.store(self.bytes, Ordering::Relaxed);
-        // Pairs with the Acquire in `of`.
+        // Pairs with the Acquire in `last`.
         line.version.store(version, Ordering::Release);
-        // With the fence in `of`: whoever sees a length that is written from now on sees also this version.
+        // With the fence in `version_after`: whoever sees a length that is written from now on sees also this version.
         fence(Ordering::Release);
     }
 
     /// The totals up to the present tail. They never go back from one call to the next while the producer is
     /// honest, and take a bounded time whatever it does. While it publishes thousands of messages at once, they may leave some out.
     pub(crate) fn of(words: &Words, lengths: &[AtomicU32], geometry: &Geometry) -> Self {
-        let line = &words.producer_counters;
         let mut found = Self::default();
         for attempt in 0..TRIES {
-            // Pairs with the Release in `publish`.
-            let version = line.version.load(Ordering::Acquire);
-            let place = &line.totals[(version % PLACES) as usize];
-            let written = Self {
-                sequence: place.counted.load(Ordering::Relaxed),
-                messages: place.messages.load(Ordering::Relaxed),
-                bytes: place.bytes.load(Ordering::Relaxed),
-            };
+            let (version, written) = Self::last(words);
             let tail = words.producer.tail.load(Ordering::Acquire);
             let mut all = written;
             if tail.wrapping_sub(all.sequence) <= lengths.len() as u64 {
                 all.advance(tail, lengths, geometry, MOST);
             }
-            // Pairs with the fence in `publish`: what was read came from no later count, unless the version shows it.
-            fence(Ordering::Acquire);
-            let later = line.version.load(Ordering::Relaxed).wrapping_sub(version);
-            if later == 0 {
+            let now = Self::version_after(words);
+            if now == version {
                 return all;
             }
-            // Lengths may have been used again since they were counted, but the place has not. Not the first time: an
-            // earlier call may have added something to this version.
-            if attempt > 0 && later < PLACES - 1 {
+            // Not the first time: an earlier call may have added something to this version.
+            if attempt > 0 && Self::is_whole(version, now) {
                 found = written;
             }
         }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use memmap2::{MmapOptions, MmapRaw};
 use zerocopy::IntoBytes;
@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 use super::file::{Access, SegmentFile};
 use crate::crash::step;
 use crate::error::{CreateError, Failure, FileError};
-use crate::protocol::{Fixed, Geometry, HEADER_BYTES, Half, WORDS_OFFSET, Words};
+use crate::protocol::{Direction, Fixed, Geometry, HEADER_BYTES, Half, WORDS_OFFSET, Words};
 use crate::system::{Host, LifeMark, MemoryOptions, Staged, System};
 
 /// A segment's first page, mapped.
@@ -88,6 +88,17 @@ impl SegmentFile {
 }
 
 impl Segment {
+    /// Opens and maps what may be a segment for somebody who takes no part. `group_mode` is as for
+    /// [`SegmentFile::open`].
+    pub(crate) fn inspect(
+        path: &Path,
+        direction: Direction,
+        group_mode: Option<u32>,
+    ) -> Result<Self, FileError> {
+        SegmentFile::open(path, direction, Access::Inspect, group_mode)?
+            .map(Access::Inspect, MemoryOptions::default())
+    }
+
     /// Builds a segment that has no name yet, locks it for its writer if that is this side, and gives it `path` unless
     /// something stands there already: then `Ok(None)`.
     pub(crate) fn create(
@@ -142,6 +153,16 @@ impl Segment {
     pub(crate) fn slots(&self) -> *mut u8 {
         // SAFETY: `slots_offset` lies in the file, after the header, and the body maps the file from there.
         unsafe { self.body.as_mut_ptr().add(self.geometry.slots_offset - HEADER_BYTES) }
+    }
+
+    /// The slots as words, `stride / 8` for each: for a reader from outside, who takes no part and so may load them at
+    /// any time.
+    pub(crate) fn slot_words(&self) -> &[AtomicU64] {
+        let words = self.geometry.slot_count * self.geometry.stride / size_of::<AtomicU64>();
+        // SAFETY: `slot_count` slots of `stride` bytes, a multiple of 8, lie in the mapping from here on, 8-aligned
+        // because `slots_offset` is a multiple of the page. Every bit pattern is a word. A read-only mapping is only
+        // ever loaded from: an inspector's.
+        unsafe { std::slice::from_raw_parts(self.slots().cast(), words) }
     }
 
     /// Has the kernel mark one end's life word when this process dies.

@@ -47,6 +47,10 @@ impl Payload {
                 Ok(Self::pod(size, align))
             }
             MessageKind::Capnp { type_id } => Ok(Self::capnp(type_id)),
+            MessageKind::Other(_) => Err(ConfigError::Kind {
+                asked: kind.to_string(),
+                carried: "bytes, Pod values or Cap'n Proto messages".to_owned(),
+            }),
         }
     }
 

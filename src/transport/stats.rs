@@ -7,8 +7,7 @@ use crate::config::Config;
 use crate::error::{Failure, FileError, Missing, OpenError};
 use crate::protocol::{Direction, check_name, file_name};
 use crate::ring::RingStats;
-use crate::segment::{Access, SegmentFile, SegmentPair};
-use crate::system::MemoryOptions;
+use crate::segment::{Segment, SegmentPair};
 
 /// Both rings of a channel, as seen from one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +56,7 @@ impl Stats {
         let (directory, group) = (config.directory_chosen(), Some(config.permissions_checked()?));
         let ring = |direction| {
             let path = directory.join(file_name(name, direction));
-            let segment = SegmentFile::open(&path, direction, Access::Inspect, group)
-                .and_then(|file| file.map(Access::Inspect, MemoryOptions::default()));
-            match segment {
+            match Segment::inspect(&path, direction, group) {
                 Ok(segment) => Ok(RingStats::of(&segment)),
                 Err(FileError::Missing) => Err(OpenError::Timeout {
                     name: name.to_owned(),

@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use capnproto_shm_transport::{
-    Channel, ChannelInfo, Channels, Config, Life, MessageKind, Missing, OpenError, PollMode, SegmentError,
-    Transport,
+    Channel, ChannelInfo, Channels, Config, ConfigError, CreateError, Life, MessageKind, Missing, OpenError,
+    PollMode, SegmentError, Side, Transport,
 };
 use common::*;
 
@@ -253,4 +253,30 @@ fn the_systems_own_directory_is_the_default() {
     let _a = Transport::create(&name, &Config::new()).unwrap();
     assert!(Channels::list().unwrap().iter().any(|info| info.name == *name));
     assert_eq!(ChannelInfo::of(&name).unwrap().directory, directory());
+}
+
+#[test]
+fn a_side_is_asked_from_outside_to_wait_in_another_way() {
+    let scratch = Scratch::new("inspect-mode");
+    let a = Transport::create("mode", &scratch.config().poll(PollMode::Park)).unwrap();
+    ChannelInfo::set_poll_mode("mode", &scratch.config(), Side::A, PollMode::Spin).unwrap();
+    assert_eq!(a.poll_control().local(), PollMode::Spin);
+    assert_eq!(ChannelInfo::of_with("mode", &scratch.config()).unwrap().a.poll, Some(PollMode::Spin));
+    let none = ChannelInfo::set_poll_mode("none", &scratch.config(), Side::A, PollMode::Spin);
+    assert!(matches!(none, Err(OpenError::Timeout { .. })));
+}
+
+#[test]
+fn a_raw_side_a_may_say_what_its_bytes_are() {
+    let scratch = Scratch::new("inspect-as");
+    let (number, bytes) = (MessageKind::Pod { size: 8, align: 8 }, MessageKind::Bytes);
+    let mut a = Transport::create("as", &scratch.config().sends(number)).unwrap();
+    let info = ChannelInfo::of_with("as", &scratch.config()).unwrap();
+    assert_eq!((info.a_to_b.unwrap().kind, info.b_to_a.unwrap().kind), (number, bytes));
+    assert_eq!(info.a_to_b.unwrap().stats.slot_size, 8);
+    let wrong = Channel::<u32, u32>::open_with("as", LONG, &scratch.config());
+    assert!(matches!(wrong, Err(OpenError::Type { .. })));
+    a.send(&7u64.to_ne_bytes()).unwrap();
+    let refused = Transport::create("other", &scratch.config().sends(MessageKind::Other(9)));
+    assert!(matches!(refused, Err(CreateError::Config(ConfigError::Kind { .. }))));
 }

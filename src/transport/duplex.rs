@@ -285,7 +285,7 @@ macro_rules! duplex_methods {
         }
 
         impl<$($generics)*> $crate::transport::Kind for $channel<$($types)*> where $($made)* {
-            fn declared(config: &Config) -> Result<$crate::transport::Declared, $crate::ConfigError> {
+            fn declared(config: &Config) -> Result<$crate::transport::Declared, $crate::error::ConfigError> {
                 Duplex::<$sender, $receiver>::payloads(config).map($crate::transport::Declared)
             }
 

@@ -1,0 +1,283 @@
+//! A channel as it is printed: the stable JSON form, and what the tables are made of. `README.md` documents it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use capnproto_shm_transport::{
+    ChannelInfo, Channels, Life, MessageKind, Missing, OpenError, PollMode, RingInfo, SideInfo,
+};
+use serde::Serialize;
+
+use crate::args::Place;
+use crate::process::Process;
+use crate::rates::{Look, Rate};
+use crate::schema::Schemas;
+use crate::text;
+
+/// Counts up when a field changes its meaning or goes. New fields may come at any time.
+pub const FORMAT: u32 = 1;
+
+/// What `ls --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Listing {
+    pub format: u32,
+    pub channels: Vec<Channel>,
+}
+
+/// What `stat --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Single {
+    pub format: u32,
+    pub channel: Channel,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Channel {
+    pub name: String,
+    pub directory: String,
+    pub state: State,
+    pub generation: Option<String>,
+    pub created_unix_ns: Option<u64>,
+    pub age_s: Option<f64>,
+    pub tag: Option<String>,
+    pub a: Side,
+    pub b: Side,
+    pub a_to_b: Option<Ring>,
+    pub b_to_a: Option<Ring>,
+    /// What is wrong, and what to do about it.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Both sides live.
+    Live,
+    /// Side A lives, and side B has not come yet.
+    Waiting,
+    /// Side A lives, and side B is gone.
+    Abandoned,
+    /// Side A is gone: the name is free.
+    Leftover,
+    /// It is being made, or was when its maker died.
+    HalfMade,
+    /// It cannot be looked at: of another user, another version, no segment.
+    Refused,
+}
+
+impl State {
+    fn of(info: &ChannelInfo) -> Self {
+        match &info.problem {
+            _ if info.is_leftover() => Self::Leftover,
+            Some(OpenError::Timeout { missing: Missing::Ready, .. }) => Self::HalfMade,
+            Some(_) => Self::Refused,
+            None => match info.b.life {
+                Life::Alive => Self::Live,
+                Life::Absent => Self::Waiting,
+                _ => Self::Abandoned,
+            },
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Waiting => "waiting",
+            Self::Abandoned => "abandoned",
+            Self::Leftover => "leftover",
+            Self::HalfMade => "half-made",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Side {
+    /// alive, absent, closed, dead, unknown.
+    pub life: String,
+    pub stopped: bool,
+    pub pid: Option<u32>,
+    pub program: Option<String>,
+    /// spin, park, or an interval as "interval 1000ns".
+    pub poll: Option<String>,
+    pub awaits_room: bool,
+    pub awaits_message: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Ring {
+    /// bytes, pod, capnp, other.
+    pub kind: &'static str,
+    pub type_id: Option<String>,
+    pub type_name: Option<String>,
+    pub value_size: Option<u64>,
+    pub value_align: Option<u32>,
+    pub slot_size: usize,
+    pub slot_count: usize,
+    pub file_bytes: u64,
+    pub used_slots: usize,
+    pub closed: bool,
+    pub messages: u64,
+    pub bytes: u64,
+    pub full_waits: u64,
+    pub parks: u64,
+    pub wakes: u64,
+    pub messages_per_s: Option<f64>,
+    pub bytes_per_s: Option<f64>,
+    pub full_waits_per_s: Option<f64>,
+    pub parks_per_s: Option<f64>,
+}
+
+impl Ring {
+    fn of(info: &RingInfo, rate: Option<Rate>, schemas: &Schemas) -> Self {
+        let (kind, type_id, value) = match info.kind {
+            MessageKind::Bytes => ("bytes", None, None),
+            MessageKind::Pod { size, align } => ("pod", None, Some((size, align))),
+            MessageKind::Capnp { type_id } => ("capnp", Some(type_id), None),
+            _ => ("other", None, None),
+        };
+        let stats = &info.stats;
+        Self {
+            kind,
+            type_id: type_id.map(|id| format!("{id:#018x}")),
+            type_name: type_id.and_then(|id| schemas.name(id)).map(str::to_owned),
+            value_size: value.map(|(size, _)| size as u64),
+            value_align: value.map(|(_, align)| align as u32),
+            slot_size: stats.slot_size,
+            slot_count: stats.slot_count,
+            file_bytes: info.file_bytes,
+            used_slots: stats.used_slots,
+            closed: stats.closed,
+            messages: stats.messages,
+            bytes: stats.bytes,
+            full_waits: stats.full_waits,
+            parks: stats.parks,
+            wakes: stats.wakes,
+            messages_per_s: rate.map(|rate| rate.messages),
+            bytes_per_s: rate.map(|rate| rate.bytes),
+            full_waits_per_s: rate.map(|rate| rate.full_waits),
+            parks_per_s: rate.map(|rate| rate.parks),
+        }
+    }
+
+    /// The messages in a word or two.
+    pub fn what(&self) -> String {
+        match (&self.type_name, &self.type_id, self.value_size) {
+            (Some(name), _, _) => name.clone(),
+            (_, Some(id), _) => format!("capnp @{id}"),
+            (_, _, Some(size)) => format!("pod {size} B"),
+            _ => self.kind.to_owned(),
+        }
+    }
+
+    pub fn fill(&self) -> f64 {
+        self.used_slots as f64 / self.slot_count.max(1) as f64
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.used_slots >= self.slot_count
+    }
+}
+
+impl Side {
+    fn of(info: &SideInfo, files: &[PathBuf]) -> Self {
+        let alive = info.life == Life::Alive;
+        let process = info.pid.map(|pid| {
+            if alive { Process::of(pid, files) } else { Process { pid, program: None, stopped: false } }
+        });
+        Self {
+            life: info.life.to_string(),
+            stopped: process.as_ref().is_some_and(|process| process.stopped),
+            pid: process.as_ref().map(|process| process.pid),
+            program: process.and_then(|process| process.program),
+            poll: info.poll.map(poll),
+            awaits_room: info.awaits_room,
+            awaits_message: info.awaits_message,
+        }
+    }
+
+    /// Life, process number and program, in a few characters.
+    pub fn short(&self) -> String {
+        let life = if self.stopped { "stopped" } else { &self.life };
+        match (self.pid, &self.program) {
+            (Some(pid), Some(program)) => format!("{life} {pid} {}", text::printable(program)),
+            (Some(pid), None) => format!("{life} {pid}"),
+            _ => life.to_owned(),
+        }
+    }
+}
+
+/// A poll mode as it is printed.
+pub fn poll(mode: PollMode) -> String {
+    match mode {
+        PollMode::Spin => "spin".to_owned(),
+        PollMode::Park => "park".to_owned(),
+        PollMode::Interval(time) => format!("interval {}ns", time.as_nanos()),
+        _ => "unknown".to_owned(),
+    }
+}
+
+impl Channel {
+    pub fn of(info: &ChannelInfo, rates: [Option<Rate>; 2], schemas: &Schemas) -> Self {
+        let files = ["a2b", "b2a"].map(|end| info.directory.join(format!("{}.fs.{end}", info.name)));
+        let ring = |ring: &Option<RingInfo>, rate| ring.as_ref().map(|ring| Ring::of(ring, rate, schemas));
+        let unix = |created: std::time::SystemTime| {
+            let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        };
+        let state = State::of(info);
+        let leftover = |state| {
+            (state == State::Leftover && info.problem.is_none()).then(|| {
+                format!("its side A is {}; remove it with `capnp-shm rm {}`", info.a.life, info.name)
+            })
+        };
+        Self {
+            name: info.name.clone(),
+            directory: info.directory.display().to_string(),
+            state,
+            generation: info.generation.map(|number| format!("{number:016x}")),
+            created_unix_ns: info.created.map(unix),
+            age_s: info.age().map(|age| age.as_secs_f64()),
+            tag: info.tag.clone(),
+            a: Side::of(&info.a, &files),
+            b: Side::of(&info.b, &files),
+            a_to_b: ring(&info.a_to_b, rates[0]),
+            b_to_a: ring(&info.b_to_a, rates[1]),
+            problem: info.problem.as_ref().map(ToString::to_string).or_else(|| leftover(state)),
+        }
+    }
+
+    pub fn age(&self) -> String {
+        self.age_s
+            .and_then(|age| Duration::try_from_secs_f64(age).ok())
+            .map_or_else(|| "-".to_owned(), text::age)
+    }
+
+    pub fn rings(&self) -> [(&'static str, Option<&Ring>); 2] {
+        [("A to B", self.a_to_b.as_ref()), ("B to A", self.b_to_a.as_ref())]
+    }
+}
+
+/// Every channel, now.
+pub fn look(place: &Place) -> anyhow::Result<Look> {
+    use anyhow::Context;
+    let channels =
+        Channels::list_with(&place.config()).context("cannot read the directory of the channels")?;
+    Ok(Look::new(channels))
+}
+
+/// All channels of a look as they are printed, with the rates since an earlier one.
+pub fn describe(now: &Look, before: &Look, schemas: &Schemas) -> Vec<Channel> {
+    let describe = |info| Channel::of(info, before.rates(info, now.at), schemas);
+    now.channels.iter().map(describe).collect()
+}
+
+/// Sleeps until an instant, or until the user asks for the end.
+pub fn sleep_until(until: Instant) {
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        if crate::interrupt::asked() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}

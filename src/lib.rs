@@ -125,7 +125,7 @@ pub use wait::WaitSet;
 pub use wait::{ByteReader, ByteStream, ByteWriter, MessageStream};
 
 /// The README's code blocks, compiled and run. `tests/quick_starts.rs` builds those that take files of their own.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

@@ -325,8 +325,10 @@ fn talk(args: &[String]) {
     hold();
 }
 
+type Said<T> = Result<T, ErrorKind>;
+
 /// What the peer does, and what reading and writing say then.
-const ENDS: [(&str, Result<usize, ErrorKind>, Result<(), ErrorKind>); 4] = [
+const ENDS: [(&str, Said<usize>, Said<()>); 4] = [
     ("shut down", Ok(0), Ok(())),
     ("close", Ok(0), Err(ErrorKind::BrokenPipe)),
     ("kill", Err(ErrorKind::ConnectionReset), Err(ErrorKind::ConnectionReset)),
@@ -439,7 +441,7 @@ fn every_end_reaches_a_write_that_waits() {
 #[cfg(unix)]
 async fn script<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     mut connected: impl FnMut() -> (S, S),
-) -> Vec<Result<usize, ErrorKind>> {
+) -> Vec<Said<usize>> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut said = Vec::new();
     let mut say = |result: io::Result<usize>| said.push(result.map_err(|error| error.kind()));

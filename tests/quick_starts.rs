@@ -54,7 +54,7 @@ fn files(section: &str) -> Vec<(String, String)> {
 
 /// Builds the section's crate and returns its program.
 fn build(scratch: &Scratch, section: &str) -> PathBuf {
-    let name = section.rsplit([' ', ':']).next().unwrap().to_lowercase();
+    let name = format!("start-{}", section.rsplit([' ', ':']).next().unwrap().to_lowercase());
     let directory = scratch.0.join(&name);
     fs::create_dir_all(directory.join("src")).unwrap();
     let mut written = files(section);
@@ -65,9 +65,11 @@ fn build(scratch: &Scratch, section: &str) -> PathBuf {
     for (path, content) in written {
         let content = match &*path {
             "Cargo.toml" => {
-                assert!(content.contains("capnproto-shm-transport = \"0.1\""), "{content}");
-                let ours = format!("capnproto-shm-transport = {{ path = {ROOT:?} }}");
-                let content = content.replace("capnproto-shm-transport = \"0.1\"", &ours);
+                let ours = format!("capnproto-shm-transport = {{ path = {ROOT:?}");
+                let content = content
+                    .replace("capnproto-shm-transport = \"0.1\"", &format!("{ours} }}"))
+                    .replace("capnproto-shm-transport = { version = \"0.1\"", &ours);
+                assert!(content.contains(&ours), "{content}");
                 format!("[package]\nname = {name:?}\nedition = \"2024\"\n\n[workspace]\n\n{content}")
             }
             _ => content,
@@ -111,6 +113,9 @@ fn they_build_and_run() {
         let status = run(&build(&scratch, section)).status().unwrap();
         assert!(status.success(), "{section}");
     }
+    let output = run(&build(&scratch, "Async")).output().unwrap();
+    assert_eq!(output.stdout, b"hello\na line\nand another\n");
+
     if tools::capnp().is_some() {
         let section = "Quick start: Cap'n Proto";
         assert!(run(&build(&scratch, section)).status().unwrap().success(), "{section}");

@@ -64,6 +64,25 @@ impl Program {
         self.child().stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     }
 
+    /// Reads its output up to the end of the line by which everything is said that `enough` looks for.
+    pub fn read_until(&mut self, enough: impl Fn(&str) -> bool) -> String {
+        let output = self.child().stdout.as_mut().unwrap();
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        // Byte by byte: what comes after it is left for others to read.
+        while !(said.ends_with(b"\n") && enough(&text(&said))) {
+            assert_eq!(output.read(&mut byte).unwrap(), 1, "it ended after {}", text(&said));
+            said.push(byte[0]);
+        }
+        text(&said)
+    }
+
+    /// As Ctrl-C does.
+    #[cfg(unix)]
+    pub fn interrupt(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        kill_process(Pid::from_child(self.child()), Signal::INT).unwrap();
+    }
+
     pub fn kill(&mut self) {
         self.child().kill().unwrap();
         self.child().wait().unwrap();

@@ -15,7 +15,8 @@ use crate::protocol::{EndpointStatus, EventState, Half, Kernel, Rest};
 use crate::segment::{HostEvent, SegmentPair};
 use crate::system::{Event, Host, System};
 
-/// How often a half is looked after while the peer has not opened its event, and perhaps cannot.
+/// How often a half is looked after while the peer has not opened its event, and perhaps cannot, where it cannot wake the
+/// watcher then.
 const UNOPENED: Duration = Duration::from_millis(100);
 /// How often a peer is asked after whose death the kernel does not tell.
 const UNWATCHED: Duration = Duration::from_millis(40);
@@ -148,18 +149,20 @@ impl Watched for Readiness {
         }
         let armed = self.is_armed();
         let helped = armed && own.rests(Rest::Futex);
-        let unopened = own.event_is(EventState::Named);
+        let unopened = own.event_is(EventState::Named) || own.event_is(EventState::Unreachable);
         self.settled.store(attached && !unopened, Ordering::Relaxed);
         let within = if helped && !Host::can_watch() {
             UNNOTIFIED
         } else if life.is_none() && peer.is_open() && attached {
             UNWATCHED
-        } else if armed && !helped && unopened {
+        } else if armed && unopened && !Host::can_watch() {
             UNOPENED
         } else {
             LONGEST
         };
-        let own = helped.then_some((&raw const own.parked, Rest::Futex as u32));
+        // A peer that cannot open the event wakes whoever sleeps on the word.
+        let rest = if helped { Rest::Futex } else { Rest::Descriptor };
+        let own = (helped || (armed && unopened)).then_some((&raw const own.parked, rest as u32));
         let life = life.filter(|_| peer.is_open()).map(|life| (&raw const peer.life, life));
         Watch { words: [own, life], within }
     }

@@ -49,12 +49,12 @@ impl Events {
         }
     }
 
-    /// Notifies a half of the peer, whose event `take` opens.
-    pub(super) fn notify_peer(&self, half: Half, take: impl FnOnce() -> Option<HostEvent>) {
+    /// Notifies a half of the peer, whose event `take` opens. Returns whether there is one.
+    pub(super) fn notify_peer(&self, half: Half, take: impl FnOnce() -> Option<HostEvent>) -> bool {
         step("notify: begin");
-        if let Some(event) = self.peer[half.index()].get_or_init(take) {
-            event.notify();
-        }
+        let event = self.peer[half.index()].get_or_init(take);
+        event.iter().for_each(HostEvent::notify);
         step("notify: done");
+        event.is_some()
     }
 }

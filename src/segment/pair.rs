@@ -161,14 +161,18 @@ impl SegmentPair {
     /// Notifies a half of the peer that sleeps on a descriptor.
     #[cold]
     pub(crate) fn notify_peer(&self, half: Half) {
-        self.events.notify_peer(half, || {
-            let segment = self.segment(half.other());
-            let (status, peer) = (segment.words().status(half), self.side.other());
-            let path = segment.event_path(peer, half);
+        let segment = self.segment(half.other());
+        let status = segment.words().status(half);
+        let notified = self.events.notify_peer(half, || {
+            let path = segment.event_path(self.side.other(), half);
             let event = path.and_then(|path| HostEvent::take(&path, self.tx.mode()).ok());
             status.set_event(if event.is_some() { EventState::Opened } else { EventState::Unreachable });
             event
         });
+        if !notified {
+            // The peer's watcher sleeps on the word then.
+            Host::wake(&status.parked);
+        }
     }
 
     /// Tells the peer that this side is there. This side holds its lock already.

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wait::{ParkSite, spin};
-use super::wait_stats::WaitStats;
+use super::wait_stats::{PROBE, WaitStats};
 use crate::protocol::PollMode;
 
 /// What to do next.
@@ -30,7 +30,8 @@ pub(crate) fn doze(
 ) -> Doze {
     let mode = site.mode();
     if let PollMode::Interval(pause) = mode {
-        return Doze::For(pause);
+        // As one that blocks: an end, or another mode, is known in time.
+        return Doze::For(pause.min(PROBE));
     }
     let shared = site.shares_processor();
     let vain = match began {

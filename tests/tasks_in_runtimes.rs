@@ -1,0 +1,483 @@
+//! Tasks and the runtimes that they run in: futures that move from one to another, that outlive theirs, that are many, and
+//! that another end than a message reaches.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod common;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use capnproto_shm_transport::{
+    Channel, Config, Consumer, PollMode, Producer, Receiver, RecvError, SendError, Sender, Transport, Window,
+};
+use common::*;
+
+#[test]
+fn child() {
+    play(&[("supersede", supersede), ("idle", idle), ("churn", churn), ("leave", leave)]);
+}
+
+fn config() -> Config {
+    Config::new().slot_size(64).slot_count(4)
+}
+
+fn pair() -> (Name, Transport, Transport) {
+    let name = named("runtimes");
+    let a = Transport::create(&name, &config()).unwrap();
+    let b = Transport::open(&name, LONG).unwrap();
+    (name, a, b)
+}
+
+fn tokio_one() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn tokio_two() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Polls until the future sleeps: until a poll does not have itself polled again.
+fn poll_until_it_sleeps<F: Future>(mut future: std::pin::Pin<&mut F>) {
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut seen = 0;
+    loop {
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let now = wakes.0.load(Ordering::Relaxed);
+        if now == seen {
+            return;
+        }
+        seen = now;
+    }
+}
+
+/// Each kind's futures can be moved to another thread.
+#[test]
+fn every_future_is_send() {
+    fn send<F: Future + Send>(_: impl FnOnce() -> F) {}
+    fn any<T>() -> T {
+        unreachable!("only types matter")
+    }
+    // Compiled, and never run.
+    if std::env::args().count() == usize::MAX {
+        type Out = &'static mut Vec<u8>;
+        send(|| any::<&'static mut Consumer>().recv_async());
+        send(|| any::<&'static mut Consumer>().recv_latest_async());
+        send(|| any::<&'static mut Consumer>().recv_copied_async(any::<Out>()));
+        send(|| any::<&'static mut Window<'static>>().wait_for_async(3));
+        send(|| any::<&'static mut Producer>().reserve_async());
+        send(|| any::<&'static mut Producer>().reserve_span_async(1));
+        send(|| any::<&'static mut Producer>().send_async(b"x"));
+        send(|| any::<&'static mut Transport>().recv_async());
+        send(|| any::<&'static mut Transport>().recv_latest_async());
+        send(|| any::<&'static mut Transport>().recv_copied_async(any::<Out>()));
+        send(|| any::<&'static mut Transport>().reserve_async());
+        send(|| any::<&'static mut Transport>().reserve_span_async(1));
+        send(|| any::<&'static mut Transport>().send_async(b"x"));
+        send(|| any::<&'static mut Receiver<u64>>().recv_async());
+        send(|| any::<&'static mut Receiver<u64>>().recv_latest_async());
+        send(|| any::<&'static mut Receiver<u64>>().recv_copied_async());
+        send(|| any::<&'static mut Sender<u64>>().reserve_async());
+        send(|| any::<&'static mut Sender<u64>>().send_async(&7));
+        send(|| any::<&'static mut Channel<u64>>().recv_async());
+        send(|| any::<&'static mut Channel<u64>>().recv_latest_async());
+        send(|| any::<&'static mut Channel<u64>>().recv_copied_async());
+        send(|| any::<&'static mut Channel<u64>>().reserve_async());
+        send(|| any::<&'static mut Channel<u64>>().send_async(&7));
+    }
+    fn whole<T: Send>() {}
+    whole::<capnproto_shm_transport::ByteStream>();
+    whole::<capnproto_shm_transport::MessageStream<Consumer, Vec<u8>>>();
+}
+
+#[test]
+fn a_future_moves_from_runtime_to_runtime() {
+    let (_name, mut a, mut b) = pair();
+    let (first, second) = (tokio_one(), tokio_two());
+    for _ in 0..5 {
+        {
+            let mut future = pin!(b.recv_async());
+            // It sleeps in each of them before it is woken in the last.
+            first.block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            second.block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            poll_until_it_sleeps(future.as_mut());
+            second.block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            first.block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            a.send(b"one").unwrap();
+            assert_eq!(&*first.block_on(future).unwrap(), b"one");
+        }
+        {
+            let mut future = pin!(b.recv_async());
+            first.block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            a.send(b"two").unwrap();
+            assert_eq!(&*smol::block_on(future).unwrap(), b"two");
+        }
+        {
+            let mut future = pin!(b.recv_async());
+            smol::block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            a.send(b"three").unwrap();
+            assert_eq!(&*second.block_on(future).unwrap(), b"three");
+        }
+    }
+}
+
+#[test]
+fn a_future_outlives_its_runtime() {
+    for background in [false, true] {
+        let (_name, mut a, mut b) = pair();
+        let mut future = pin!(b.recv_async());
+        for turn in 0..3 {
+            let runtime = if turn == 1 { tokio_two() } else { tokio_one() };
+            runtime.block_on(async { poll_until_it_sleeps(future.as_mut()) });
+            // It is woken in vain, perhaps, and stays good.
+            if background { runtime.shutdown_background() } else { drop(runtime) }
+        }
+        poll_until_it_sleeps(future.as_mut());
+        a.send(b"late").unwrap();
+        assert_eq!(&*futures::executor::block_on(future).unwrap(), b"late");
+    }
+}
+
+/// What a runtime drops when it ends is the half itself: it closes.
+#[test]
+fn a_runtime_that_ends_closes_the_halves_of_its_tasks() {
+    let (name, a, mut b) = pair();
+    let (mut tx, mut rx) = b_halves(a);
+    let runtime = tokio_two();
+    let (say, hear) = std::sync::mpsc::channel();
+    let said = say.clone();
+    runtime.spawn(async move {
+        said.send(()).unwrap();
+        let _ = rx.recv_async().await;
+        unreachable!("nothing comes");
+    });
+    runtime.spawn(async move {
+        say.send(()).unwrap();
+        while tx.send_async(b"x").await.is_ok() {}
+        unreachable!("nobody makes room");
+    });
+    (hear.recv().unwrap(), hear.recv().unwrap());
+    drop(runtime);
+    assert!(matches!(b.try_send(b"x"), Err(SendError::Closed)));
+    while let Ok(message) = b.recv() {
+        assert_eq!(&*message, b"x");
+    }
+    assert!(matches!(b.recv(), Err(RecvError::Closed)));
+    drop(b);
+    assert!(name.is_free(), "{:?}", name.left());
+}
+
+fn b_halves(transport: Transport) -> (Producer, Consumer) {
+    transport.split()
+}
+
+#[test]
+fn one_select_waits_for_many() {
+    for runtime in [tokio_one(), tokio_two()] {
+        let mut channels: Vec<_> = (0..4).map(|_| pair()).collect();
+        let mut threads = Vec::new();
+        let mut receivers = Vec::new();
+        for (_name, mut a, b) in channels.drain(..) {
+            receivers.push((_name, b));
+            threads.push(std::thread::spawn(move || {
+                for number in 0..200u64 {
+                    if number % 50 == 0 {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    a.send(&number.to_ne_bytes()).unwrap();
+                }
+                a.finish(LONG).unwrap();
+            }));
+        }
+        let (mut next, mut open) = ([0u64; 4], [true; 4]);
+        let [(_, p), (_, q), (_, r), (_, s)] = &mut receivers[..] else { panic!() };
+        runtime.block_on(async {
+            while open.contains(&true) {
+                // Each turn drops the three others.
+                let (at, received) = tokio::select! {
+                    got = p.recv_async(), if open[0] => (0, got),
+                    got = q.recv_async(), if open[1] => (1, got),
+                    got = r.recv_async(), if open[2] => (2, got),
+                    got = s.recv_async(), if open[3] => (3, got),
+                };
+                match received {
+                    Ok(message) => {
+                        assert_eq!(*message, next[at].to_ne_bytes());
+                        next[at] += 1;
+                    }
+                    Err(RecvError::Closed) => open[at] = false,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        assert_eq!(next, [200; 4]);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+#[test]
+fn tasks_of_two_threads_serve_many_channels() {
+    let runtime = tokio_two();
+    let mut tasks = Vec::new();
+    let mut names = Vec::new();
+    for _ in 0..16 {
+        let (name, mut a, mut b) = pair();
+        names.push(name);
+        tasks.push(runtime.spawn(async move {
+            for number in 0..300u64 {
+                a.send_async(&number.to_ne_bytes()).await.unwrap();
+                assert_eq!(*a.recv_async().await.unwrap(), number.to_ne_bytes());
+            }
+        }));
+        tasks.push(runtime.spawn(async move {
+            for number in 0..300u64 {
+                assert_eq!(*b.recv_async().await.unwrap(), number.to_ne_bytes());
+                if number % 64 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                b.send_async(&number.to_ne_bytes()).await.unwrap();
+            }
+        }));
+    }
+    runtime.block_on(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    assert!(names.iter().all(Name::is_free));
+}
+
+/// Runs a task that nothing but its future wakes, and that must not take for ever.
+fn limited<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
+    let (say, hear) = std::sync::mpsc::channel();
+    std::thread::spawn(move || say.send(futures::executor::block_on(task)));
+    hear.recv_timeout(LONG).expect("it does not end")
+}
+
+/// A side that polls seldom learns of a message and of an end as soon as one that blocks.
+#[test]
+fn a_long_interval_hides_nothing() {
+    let seldom = config().poll(PollMode::Interval(Duration::from_secs(3600)));
+    for end in ["message", "close", "interrupt", "kill"] {
+        let name = named("seldom");
+        let mut a = Transport::create(&name, &seldom).unwrap();
+        let mut peer = spawn("leave", &[&name, end]);
+        peer.wait_for("here");
+        let interrupter = a.interrupter();
+        let found = limited(async move {
+            poll_until_it_sleeps(pin!(a.recv_async()));
+            let mut future = pin!(a.recv_async());
+            poll_until_it_sleeps(future.as_mut());
+            match end {
+                "interrupt" => interrupter.interrupt(),
+                "kill" => peer.kill(),
+                _ => peer.go(),
+            }
+            future.await.map(|message| message.to_vec())
+        });
+        let expected = match end {
+            "message" => matches!(found.as_deref(), Ok(b"x")),
+            "close" => matches!(found, Err(RecvError::Closed)),
+            "interrupt" => matches!(found, Err(RecvError::Interrupted)),
+            _ => matches!(found, Err(RecvError::PeerDead)),
+        };
+        assert!(expected, "{end}: {found:?}");
+    }
+}
+
+/// Joins, says so, and leaves as it is told.
+fn leave(args: &[String]) {
+    let mut b = Transport::open(&args[0], LONG).unwrap();
+    say("here");
+    hold();
+    if args[1] == "message" {
+        b.send(b"x").unwrap();
+        hold();
+    }
+}
+
+/// Side A: creates, says so, and waits to be killed.
+fn supersede(args: &[String]) {
+    let _a = Transport::create(&args[0], &config()).unwrap();
+    say("created");
+    hold();
+}
+
+/// The dead side A's successor may be faster than whoever tells of the death. Then that is what a future is told.
+#[test]
+fn a_successor_ends_a_pending_future() {
+    for runtime in [None, Some(tokio_one()), Some(tokio_two())] {
+        for mode in [PollMode::Spin, PollMode::Interval(Duration::from_millis(1)), PollMode::Park] {
+            let name = named("superseded");
+            let mut peer = spawn("supersede", &[&name]);
+            peer.wait_for("created");
+            let mut b = Transport::open_with(&name, LONG, &config().poll(mode)).unwrap();
+            let sleeps = || async {
+                let mut turns = 0;
+                std::future::poll_fn(|cx| {
+                    turns += 1;
+                    cx.waker().wake_by_ref();
+                    if turns < 50 { Poll::Pending } else { Poll::Ready(()) }
+                })
+                .await;
+            };
+            let (found, again) = {
+                let ends = async {
+                    let mut future = pin!(b.recv_async());
+                    futures_lite::future::or(async { drop(future.as_mut().await) }, sleeps()).await;
+                    peer.kill();
+                    let a = Transport::create(&name, &config()).unwrap();
+                    (future.await.map(|_| ()).unwrap_err(), a)
+                };
+                match &runtime {
+                    Some(runtime) => runtime.block_on(ends),
+                    None => smol::block_on(ends),
+                }
+            };
+            assert!(matches!(found, RecvError::Superseded | RecvError::PeerDead), "{mode:?}: {found}");
+            b.reopen(LONG).unwrap();
+            drop((again, b));
+            assert!(name.is_free(), "{:?}", name.left());
+        }
+    }
+}
+
+/// How often the threads of this process have gone to sleep.
+fn sleeps() -> u64 {
+    let tasks =
+        std::fs::read_dir("/proc/self/task").unwrap().map(|entry| entry.unwrap().path().join("status"));
+    let sleeps = tasks.filter_map(|path| std::fs::read_to_string(path).ok()).map(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    });
+    sleeps.sum()
+}
+
+/// A hundred channels in tasks of one runtime, all of which wait for what does not come.
+#[cfg(target_os = "linux")]
+fn idle(args: &[String]) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let channels: Vec<_> = (0..100).map(|_| pair()).collect();
+    let (mut names, mut senders) = (Vec::new(), Vec::new());
+    let in_tokio = args[0] == "tokio";
+    let runtime = tokio_two();
+    let executor: &'static smol::Executor<'_> = Box::leak(Box::new(smol::Executor::new()));
+    std::thread::spawn(move || smol::block_on(executor.run(std::future::pending::<()>())));
+    for (name, mut a, mut b) in channels {
+        names.push(name);
+        let task = async move {
+            // One message, then nothing.
+            while b.recv_async().await.is_ok() {}
+        };
+        if in_tokio {
+            drop(runtime.spawn(task));
+        } else {
+            executor.spawn(task).detach();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        a.send(b"x").unwrap();
+        senders.push(a);
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let (before, began) = (sleeps(), std::time::Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
+    let (slept, seconds) = (sleeps() - before, began.elapsed().as_secs());
+    // Two threads look after them every two seconds; this thread has slept once; a runtime's own threads, a little.
+    assert!(slept <= 12 + 4 * seconds, "{slept} times in {seconds} s");
+    drop(senders);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn idle_tasks_cost_nothing() {
+    for runtime in ["tokio", "smol"] {
+        spawn("idle", &[runtime]).join();
+    }
+}
+
+/// What a process has: descriptors, threads, mappings, and memory in pages.
+fn possessions() -> [usize; 4] {
+    let count = |directory| std::fs::read_dir(directory).unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let memory = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let resident = memory.split(' ').nth(1).unwrap().parse().unwrap();
+    [count("/proc/self/fd"), count("/proc/self/task"), maps, resident]
+}
+
+/// Futures that are dropped while they sleep, with their halves or before them, in runtimes that end or go on.
+fn churn(_: &[String]) {
+    let mut after_some = [0; 4];
+    let lasting = tokio_one();
+    for round in 0..1000 {
+        let (name, mut a, mut b) = pair();
+        let brief = tokio_one();
+        match round % 4 {
+            0 => lasting.block_on(async { poll_until_it_sleeps(pin!(b.recv_async())) }),
+            1 => brief.block_on(async { poll_until_it_sleeps(pin!(b.recv_async())) }),
+            2 => poll_until_it_sleeps(pin!(b.recv_async())),
+            _ => {
+                let task = lasting.spawn(async move {
+                    let _ = b.recv_async().await;
+                });
+                lasting.block_on(tokio::task::yield_now());
+                task.abort();
+                assert!(lasting.block_on(task).is_err());
+                let _ = a.try_send(b"x");
+                drop(a);
+                assert!(name.is_free(), "{:?}", name.left());
+                continue;
+            }
+        }
+        a.send(b"x").unwrap();
+        if round % 3 == 0 {
+            drop(brief)
+        } else {
+            drop(b.recv().unwrap())
+        }
+        if round % 2 == 0 {
+            drop((a, b))
+        } else {
+            drop((b, a))
+        }
+        assert!(name.is_free(), "{:?}", name.left());
+        if (200..204).contains(&round) {
+            after_some = possessions();
+        }
+    }
+    let (some, all) = (after_some, possessions());
+    let grown = some.iter().zip(all).map(|(some, all)| all.saturating_sub(*some)).collect::<Vec<_>>();
+    // The allocator may take a few more mappings and pages; eight hundred of anything show.
+    assert!(grown[0] <= 3 && grown[1] == 0 && grown[2] <= 8 && grown[3] <= 300, "{some:?}, then {all:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn futures_that_come_and_go_leave_nothing_in_the_process() {
+    spawn("churn", &[]).join();
+}
+
+/// As every part of tokio that waits for descriptors does; the documentation of the feature says so.
+#[test]
+#[should_panic(expected = "enable_io")]
+fn a_tokio_runtime_without_io_is_refused() {
+    let (_name, _a, mut b) = pair();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { poll_until_it_sleeps(pin!(b.recv_async())) });
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::wait_stats::UNNOTIFIED;
 use super::watcher::{Group, Watch, Watched, watch};
+use crate::crash::step;
 use crate::protocol::{EndpointStatus, EventState, Half, Kernel, Rest};
 use crate::segment::{HostEvent, SegmentPair};
 use crate::system::{Event, Host, System};
@@ -70,6 +71,7 @@ impl Readiness {
         let sleeps = !ready();
         if sleeps {
             self.stay();
+            step("arm: asleep");
         } else {
             self.rise();
         }

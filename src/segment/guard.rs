@@ -53,6 +53,7 @@ impl SideGuard {
 impl Drop for SideGuard {
     fn drop(&mut self) {
         self.remove_event_names();
+        step("close: event names removed");
         if self.pair.side == Side::A {
             // The name is ours while we hold the lock on `tx`. Its file goes last: until then it guards the other.
             // What cannot be removed is left for the next `create`.

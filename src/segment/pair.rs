@@ -66,7 +66,9 @@ impl SegmentPair {
         if let Some(path) = segment.event_path(self.side, half) {
             // First, so that whoever cleans up knows of the name.
             segment.words().status(half).set_event(EventState::Named);
+            step("event: name said");
             if let Ok(event) = HostEvent::named(&path, segment.mode()) {
+                step("event: made");
                 return Ok(event);
             }
             segment.words().status(half).set_event(EventState::Unreachable);
@@ -166,6 +168,7 @@ impl SegmentPair {
         let notified = self.events.notify_peer(half, || {
             let path = segment.event_path(self.side.other(), half);
             let event = path.and_then(|path| HostEvent::take(&path, self.tx.mode()).ok());
+            step("notify: event opened");
             status.set_event(if event.is_some() { EventState::Opened } else { EventState::Unreachable });
             event
         });

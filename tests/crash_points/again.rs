@@ -15,7 +15,16 @@ fn with_crash_points() {
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .args(["test", "--offline", "--no-default-features", "--test", "crash_points", "--profile"])
+        .args([
+            "test",
+            "--offline",
+            "--no-default-features",
+            "--features",
+            "tokio",
+            "--test",
+            "crash_points",
+            "--profile",
+        ])
         .arg(profile())
         .arg("--target-dir")
         .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("crash-points"))

@@ -39,6 +39,8 @@ pub enum Scene {
 #[derive(Clone, Copy)]
 pub struct Talk {
     pub poll: PollMode,
+    /// Where it waits.
+    pub waits: Waits,
     pub feed: Feed,
     /// Lengths of the messages that the operation publishes, at once, at its last step of that name.
     pub publishes: &'static [usize],
@@ -46,6 +48,18 @@ pub struct Talk {
     receives: usize,
     /// Whether the child fills its ring before the operation, while the survivor looks away.
     pub fills: bool,
+}
+
+/// Where the survivor waits for messages and for room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// In calls that block.
+    Call,
+    /// In an event loop, for its descriptors.
+    EventLoop,
+    /// In tasks of these.
+    Smol,
+    Tokio,
 }
 
 /// What the survivor sends.
@@ -70,9 +84,18 @@ pub struct Operation {
 type Kept = Box<dyn Any>;
 
 const BOTH: &[Side] = &[Side::A, Side::B];
-const QUIET: Talk =
-    Talk { poll: PollMode::Spin, feed: Feed::Nothing, publishes: &[], receives: 0, fills: false };
+const QUIET: Talk = Talk {
+    poll: PollMode::Spin,
+    waits: Waits::Call,
+    feed: Feed::Nothing,
+    publishes: &[],
+    receives: 0,
+    fills: false,
+};
 const PARKED: Talk = Talk { poll: PollMode::Park, ..QUIET };
+const LOOPING: Talk = Talk { waits: Waits::EventLoop, ..PARKED };
+const SMOL: Talk = Talk { waits: Waits::Smol, ..PARKED };
+const TOKIO: Talk = Talk { waits: Waits::Tokio, ..PARKED };
 const FED: Talk = Talk { feed: Feed::All, receives: RECEIVED + WAITING, ..QUIET };
 
 const fn connected(name: &'static str, talk: Talk, run: fn(&str, Option<Transport>) -> Kept) -> Operation {
@@ -162,6 +185,48 @@ pub const OPERATIONS: &[Operation] = &[
     connected("close the receiving half", Talk { poll: PollMode::Park, ..FED }, |_, t| {
         Box::new(t.unwrap().split().0)
     }),
+    connected("arm for a message", PARKED, with!(|t| assert!(t.halves().1.arm().unwrap()))),
+    connected("arm for room", Talk { fills: true, ..PARKED }, with!(|t| t.halves().0.arm().unwrap())),
+    connected("arm and receive", Talk { feed: Feed::Late, ..PARKED }, |_, t| {
+        let mut t = t.unwrap();
+        assert_eq!(smol::block_on(t.recv_async()).unwrap().len(), 4);
+        Box::new(t)
+    }),
+    connected("arm, and forget it", LOOPING, |_, t| {
+        let (tx, mut rx) = t.unwrap().split();
+        assert!(rx.arm().unwrap());
+        drop(rx);
+        Box::new(tx)
+    }),
+    connected("close while armed", PARKED, |_, t| {
+        let mut t = t.unwrap();
+        assert!(t.halves().1.arm().unwrap());
+        close(Some(t))
+    }),
+    connected(
+        "notify an event loop",
+        Talk { publishes: &[5], ..LOOPING },
+        with!(|t| t.send(&next(5)).unwrap()),
+    ),
+    connected("notify a task", Talk { publishes: &[5], ..SMOL }, with!(|t| t.send(&next(5)).unwrap())),
+    connected(
+        "notify a task of tokio",
+        Talk { publishes: &[5], ..TOKIO },
+        with!(|t| t.send(&next(5)).unwrap()),
+    ),
+    connected(
+        "notify an event loop of room",
+        Talk { receives: RECEIVED, feed: Feed::All, ..LOOPING },
+        with!(|t| t.recv().unwrap().len()),
+    ),
+    connected(
+        "notify a task of room",
+        Talk { receives: RECEIVED, feed: Feed::All, ..TOKIO },
+        with!(|t| t.recv().unwrap().len()),
+    ),
+    connected("close to an event loop", LOOPING, |_, t| close(t)),
+    connected("close to a task", Talk { receives: RECEIVED, feed: Feed::All, ..SMOL }, |_, t| close(t)),
+    connected("close to a task of tokio", TOKIO, |_, t| close(t)),
     connected("close", QUIET, |_, t| close(t)),
     connected("close while fed", Talk { receives: RECEIVED, ..FED }, |_, t| close(t)),
 ];

@@ -1,5 +1,6 @@
 //! The side that lives on, and what it must see.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -10,7 +11,8 @@ use capnproto_shm_transport::{
 };
 
 use crate::child::{
-    Doomed, Feed, OPERATIONS, Operation, RECEIVED, SPAN, Scene, Talk, WAITING, config, now, ordinary_length,
+    Doomed, Feed, OPERATIONS, Operation, RECEIVED, SPAN, Scene, Talk, WAITING, Waits, config, now,
+    ordinary_length,
 };
 use crate::common::{LONG, Name, eventually, named, pattern};
 
@@ -184,14 +186,14 @@ impl<'a> Death<'a> {
         let (tx, rx) = survivor.halves();
         let (tell, told) = channel();
         let (sent, received, end, refused, noticed) = thread::scope(|scope| {
-            let feeder = scope.spawn(move || feed(tx, talk.feed, &told));
+            let feeder = scope.spawn(move || feed(tx, talk, &told));
             let sent: usize = doomed.line().expect("it is ready").parse().unwrap();
             doomed.go();
             let _ = tell.send(()); // a feeder at its end listens no more
             if talk.fills {
                 thread::sleep(LATER);
             }
-            let (received, end) = receive_all(rx);
+            let (received, end) = receive_all(rx, talk.waits);
             let noticed = now();
             let _ = tell.send(());
             (sent, received, end, feeder.join().unwrap(), noticed)
@@ -246,20 +248,58 @@ fn receive(survivor: &mut Transport, first: usize, lengths: &[usize]) {
 }
 
 /// Receives until the end.
-fn receive_all(rx: &mut Consumer) -> (Vec<Vec<u8>>, RecvError) {
+fn receive_all(rx: &mut Consumer, waits: Waits) -> (Vec<Vec<u8>>, RecvError) {
     let mut received = Vec::new();
-    loop {
-        match rx.recv() {
-            Ok(message) => received.push(message.to_vec()),
-            Err(end) => return (received, end),
+    let end = match waits {
+        Waits::Call => loop {
+            match rx.recv() {
+                Ok(message) => received.push(message.to_vec()),
+                Err(end) => break end,
+            }
+        },
+        #[cfg(unix)]
+        Waits::EventLoop => loop {
+            match rx.arm() {
+                Ok(true) => sleep_on(rx.wait_fd().unwrap()),
+                Ok(false) => match rx.try_recv() {
+                    Ok(message) => received.push(message.to_vec()),
+                    Err(RecvError::Empty) => {}
+                    Err(end) => break end,
+                },
+                Err(end) => break end,
+            }
+        },
+        _ => run(waits, async {
+            loop {
+                match rx.recv_async().await {
+                    Ok(message) => received.push(message.to_vec()),
+                    Err(end) => break end,
+                }
+            }
+        }),
+    };
+    (received, end)
+}
+
+#[cfg(unix)]
+fn sleep_on(descriptor: std::os::fd::BorrowedFd<'_>) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None).unwrap();
+}
+
+fn run<T>(waits: Waits, future: impl Future<Output = T>) -> T {
+    match waits {
+        Waits::Tokio => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
         }
+        _ => smol::block_on(future),
     }
 }
 
 /// Sends what the child needs, and goes on until it is refused. Told once when the child begins its
 /// operation, and once when the receiving half is at its end.
-fn feed(tx: &mut Producer, feed: Feed, told: &Receiver<()>) -> SendError {
-    match feed {
+fn feed(tx: &mut Producer, talk: Talk, told: &Receiver<()>) -> SendError {
+    match talk.feed {
         Feed::All => send_all(tx).unwrap_or_default(),
         Feed::Late => {
             told.recv().unwrap();
@@ -269,10 +309,34 @@ fn feed(tx: &mut Producer, feed: Feed, told: &Receiver<()>) -> SendError {
         }
         Feed::Nothing => (0..2).for_each(|_| told.recv().unwrap()),
     }
-    loop {
-        if let Err(refused) = tx.send(b"more") {
-            return refused;
-        }
+    send_until_refused(tx, talk.waits)
+}
+
+fn send_until_refused(tx: &mut Producer, waits: Waits) -> SendError {
+    match waits {
+        Waits::Call => loop {
+            if let Err(refused) = tx.send(b"more") {
+                return refused;
+            }
+        },
+        #[cfg(unix)]
+        Waits::EventLoop => loop {
+            match tx.arm() {
+                Ok(true) => sleep_on(tx.wait_fd().unwrap()),
+                Ok(false) => match tx.try_send(b"more") {
+                    Ok(()) | Err(SendError::Full) => {}
+                    Err(refused) => return refused,
+                },
+                Err(refused) => return refused,
+            }
+        },
+        _ => run(waits, async {
+            loop {
+                if let Err(refused) = tx.send_async(b"more").await {
+                    return refused;
+                }
+            }
+        }),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Kills at random moments, under load in both directions: the survivor receives every message that was
-//! committed, in order and whole, none twice, and none that was not; then the two meet again.
+//! committed, in order and whole, none twice, and none that was not; then the two meet again. In calls that block, and in tasks.
 //!
 //! `KILLS=n` asks for another number of kills than 2,000 (200 in a debug build), `SEED=n` for another run,
 //! `FROZEN=n` for another time in seconds that a peer stands still than 3.
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use capnproto_shm_transport::{
-    Config, CreateError, OpenError, PollMode, RecvError, SendError, Side, Transport,
+    Config, Consumer, CreateError, OpenError, PollMode, Producer, RecvError, SendError, Side, Transport,
 };
 use common::*;
 use load::{Dice, Load, Progress};
@@ -37,6 +37,41 @@ fn mode(dice: &mut Dice) -> PollMode {
     dice.pick(&[PollMode::Spin, PollMode::Park, PollMode::Interval(Duration::from_micros(200))])
 }
 
+/// How both sides send and receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Calls,
+    #[cfg(all(unix, feature = "tokio"))]
+    Tasks,
+}
+
+impl By {
+    fn send(self, load: Load, tx: &mut Producer, progress: Option<&Progress>) -> SendError {
+        match self {
+            Self::Calls => load.send(tx, progress),
+            #[cfg(all(unix, feature = "tokio"))]
+            Self::Tasks => load.send_in_task(tx, progress),
+        }
+    }
+
+    fn receive(self, load: Load, rx: &mut Consumer) -> (u64, RecvError) {
+        match self {
+            Self::Calls => load.receive(rx),
+            #[cfg(all(unix, feature = "tokio"))]
+            Self::Tasks => load.receive_in_task(rx),
+        }
+    }
+
+    /// One that has this name.
+    fn named(name: &str) -> Self {
+        match name {
+            #[cfg(all(unix, feature = "tokio"))]
+            "Tasks" => Self::Tasks,
+            _ => Self::Calls,
+        }
+    }
+}
+
 /// Sends and receives until it is killed, and writes down what it committed.
 fn victim(args: &[String]) {
     let (name, seed) = (&args[0], args[2].parse().unwrap());
@@ -48,13 +83,14 @@ fn victim(args: &[String]) {
     };
     let (mut tx, mut rx) = transport.split();
     let progress = Progress::open(&args[3]);
-    thread::spawn(move || Load::new(seed + 1).receive(&mut rx));
-    let end = Load::new(seed + 2).send(&mut tx, Some(&progress));
+    let by = By::named(&args[4]);
+    thread::spawn(move || by.receive(Load::new(seed + 1), &mut rx));
+    let end = by.send(Load::new(seed + 2), &mut tx, Some(&progress));
     panic!("the survivor ended first: {end}");
 }
 
 /// One pair after another on one name, of which one side is killed, `kills` times.
-fn kill(kills: usize, seed: u64) -> Duration {
+fn kill(by: By, kills: usize, seed: u64) -> Duration {
     let mut dice = Dice::new(seed);
     let name = named("kills");
     let progress = Progress::create(&name);
@@ -65,7 +101,7 @@ fn kill(kills: usize, seed: u64) -> Duration {
         let dies = if round % 8 < 4 { Side::B } else { Side::A };
         let seed = dice.next() >> 1;
         progress.write(0, 0);
-        let args = [&*name, &format!("{dies:?}"), &seed.to_string(), progress.path()];
+        let args = [&*name, &format!("{dies:?}"), &seed.to_string(), progress.path(), &format!("{by:?}")];
         let (mut transport, victim) = match (dies, survivor.take()) {
             (Side::B, before) => {
                 drop(before);
@@ -87,7 +123,7 @@ fn kill(kills: usize, seed: u64) -> Duration {
                 (Transport::open_with(&name, LONG, &own).unwrap(), victim)
             }
         };
-        let survived = survive(&mut transport, victim, seed, dice.below(2_000));
+        let survived = survive(by, &mut transport, victim, seed, dice.below(2_000));
         let place = format!("round {round}: {dies:?} dies, seed {seed}");
         let (received, took) = survived.unwrap_or_else(|why| panic!("{place}: {why}"));
         let (committed, intended) = progress.read();
@@ -113,6 +149,7 @@ fn kill(kills: usize, seed: u64) -> Duration {
 /// Works until the victim is dead, which is killed `micros` after its first message. Returns how many
 /// messages came, and how long the death went unnoticed.
 fn survive(
+    by: By,
     transport: &mut Transport,
     mut victim: Peer,
     seed: u64,
@@ -121,7 +158,7 @@ fn survive(
     let (tx, rx) = transport.halves();
     let (came, comes) = channel();
     thread::scope(|scope| {
-        let sender = scope.spawn(move || Load::new(seed + 3).send(tx, None));
+        let sender = scope.spawn(move || by.send(Load::new(seed + 3), tx, None));
         let killer = scope.spawn(move || {
             // A survivor that fails drops its end; then the victim dies too.
             let _ = comes.recv();
@@ -133,7 +170,7 @@ fn survive(
             victim.kill();
             killed
         });
-        let (received, end) = Load::new(seed + 4).announce(came).receive(rx);
+        let (received, end) = by.receive(Load::new(seed + 4).announce(came), rx);
         let noticed = Instant::now();
         let took = noticed.saturating_duration_since(killer.join().unwrap());
         let refused = sender.join().unwrap();
@@ -148,18 +185,29 @@ fn number(key: &str, default: u64) -> u64 {
     std::env::var(key).map_or(default, |value| value.parse().unwrap())
 }
 
-#[test]
-fn nothing_is_lost_torn_or_repeated_whenever_a_side_is_killed() {
+/// Two pairs at once.
+fn kill_many(by: By) -> u64 {
     let kills = number("KILLS", if cfg!(debug_assertions) { 200 } else { 2_000 });
     let seed = number("SEED", u64::from(std::process::id()));
     println!("{kills} kills, SEED={seed}");
     let slowest = thread::scope(|scope| {
         let pairs = [(kills / 2, seed << 1), (kills - kills / 2, seed << 1 | 1)];
-        let pairs = pairs.map(|(kills, seed)| scope.spawn(move || kill(kills as usize, seed)));
+        let pairs = pairs.map(|(kills, seed)| scope.spawn(move || kill(by, kills as usize, seed)));
         pairs.into_iter().map(|pair| pair.join().unwrap()).max().unwrap()
     });
     println!("every death found out within {slowest:?}");
-    println!("guarantee: kills under load: {kills}");
+    kills
+}
+
+#[test]
+fn nothing_is_lost_torn_or_repeated_whenever_a_side_is_killed() {
+    println!("guarantee: kills under load: {}", kill_many(By::Calls));
+}
+
+#[cfg(all(unix, feature = "tokio"))]
+#[test]
+fn nothing_is_lost_torn_or_repeated_whenever_a_side_is_killed_whose_tasks_send_and_receive() {
+    println!("guarantee: kills of tasks under load: {}", kill_many(By::Tasks));
 }
 
 /// Creates a channel, says so, and forgets it; lives until it is told to go.

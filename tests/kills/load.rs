@@ -7,6 +7,11 @@ use std::sync::mpsc::Sender;
 
 use capnproto_shm_transport::{Consumer, Producer, RecvError, SendError};
 
+/// The same in tasks.
+#[cfg(all(unix, feature = "tokio"))]
+#[path = "tasks.rs"]
+mod tasks;
+
 /// A generator of numbers that look random (SplitMix64).
 pub struct Dice(u64);
 
@@ -125,9 +130,17 @@ impl Load {
 
     /// Publishes all at once, or nothing: waits until they fit first.
     fn batch(&mut self, tx: &mut Producer, first: u64, messages: u64) -> Result<(), SendError> {
+        drop(tx.reserve_span(Self::room(tx, messages))?);
+        self.gather(tx, first, messages)
+    }
+
+    /// Bytes of a span that takes as many slots.
+    fn room(tx: &Producer, messages: u64) -> usize {
         // A slot of these sizes takes so many bytes of a span.
-        let room = messages as usize * tx.slot_size().next_power_of_two();
-        drop(tx.reserve_span(room)?);
+        messages as usize * tx.slot_size().next_power_of_two()
+    }
+
+    fn gather(&mut self, tx: &mut Producer, first: u64, messages: u64) -> Result<(), SendError> {
         let most = tx.slot_size();
         let mut batch = tx.batch();
         for sequence in first..first + messages {

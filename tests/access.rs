@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use capnproto_shm_transport::{Config, CreateError, OpenError, RemoveError, SegmentError, Stats, Transport};
 use common::*;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 const NOBODY: u32 = 65534;
@@ -22,6 +23,7 @@ fn child() {
         ("intruder", intruder),
         ("guest", guest),
         ("host", host),
+        ("sleeper", sleeper),
         ("planter", planter),
         ("mask", mask),
         ("busy", busy),
@@ -221,6 +223,61 @@ fn a_side_b_that_may_open_anything_joins_no_other_users_channel_unasked() {
         host.kill();
         intruder(&[name.to_string()]);
     }
+}
+
+/// Is side B, sleeps on its descriptor until it is told of a message, and then again until it is killed.
+fn sleeper(args: &[String]) {
+    let mut b = Transport::open_with(&args[0], LONG, &config(0o666)).unwrap();
+    sleep_and_receive(&mut b);
+    assert!(b.halves().1.arm().unwrap());
+    say("asleep");
+    hold();
+}
+
+/// Side B is told of an echo by its event.
+fn sleep_and_receive(b: &mut Transport) {
+    let (to_a, from_a) = b.halves();
+    assert!(from_a.arm().unwrap());
+    to_a.send(b"x").unwrap();
+    poll(&mut [PollFd::new(&from_a.wait_fd().unwrap(), PollFlags::IN)], None).unwrap();
+    assert_eq!(&*from_a.recv_timeout(LONG).unwrap(), b"x");
+}
+
+/// The system's directory lets a user remove only what is its own: the other side's events are not.
+#[test]
+fn events_of_users_who_share_a_channel_are_left_to_their_owners() {
+    let Some(other) = other_user() else { return };
+    let host = |name: &str| {
+        let mut host = other.spawn(NOBODY, "host", &[name, "666"]);
+        host.wait_for("made");
+        host
+    };
+    // Comes, is told of an echo, and goes.
+    let visit = |name: &str| {
+        let mut b = Transport::open_with(name, LONG, &config(0o666)).unwrap();
+        sleep_and_receive(&mut b);
+    };
+    let name = named("events");
+    let mut a = host(&name);
+    visit(&name);
+    assert_eq!(name.left().len(), 2, "its own is gone: {:?}", name.left());
+    a.go();
+    a.join();
+    assert!(name.is_free(), "{:?}", name.left());
+
+    // What a side B left that died keeps nobody from the name.
+    let mut a = host(&name);
+    let mut b = spawn("sleeper", &[&name]);
+    b.wait_for("asleep");
+    b.kill();
+    a.kill();
+    let mut a = host(&name);
+    visit(&name);
+    a.go();
+    a.join();
+    let left = name.left();
+    assert_eq!(left.len(), 1, "{left:?}");
+    fs::remove_file(&left[0]).unwrap();
 }
 
 /// Puts something in the place of a segment, and says what it is.

@@ -42,7 +42,9 @@ impl SideGuard {
                 [(self.pair.side, self.pair.segment(half)), (Side::B, self.pair.segment(half.other()))];
             let mine = if self.pair.side == Side::A { &sides[..] } else { &sides[..1] };
             for (side, segment) in mine {
-                if segment.words().status(half).event_is(EventState::Named) {
+                let status = segment.words().status(half);
+                // Who opened it has removed its name, unless only its owner may.
+                if status.event_is(EventState::Named) || status.event_is(EventState::Opened) {
                     let _ = segment.event_path(*side, half).map(|path| HostEvent::remove(&path));
                 }
             }

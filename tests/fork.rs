@@ -13,11 +13,16 @@ use std::time::Duration;
 
 use capnproto_shm_transport::{Config, CreateError, Missing, OpenError, RecvError, Transport};
 use common::*;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 #[test]
 fn child() {
-    play(&[("forks_and_waits", forks_and_waits), ("starts_a_program", starts_a_program)]);
+    play(&[
+        ("forks_and_waits", forks_and_waits),
+        ("starts_a_program", starts_a_program),
+        ("forks_and_arms", forks_and_arms),
+    ]);
 }
 
 fn config() -> Config {
@@ -141,6 +146,48 @@ fn a_parent_that_closes_in_order_is_closed_whatever_its_forked_child_does() {
     drop(Transport::create(&name, &config()).unwrap());
     kill_process(forked, Signal::KILL).unwrap();
     assert_eq!(signal_of(forked), Some(libc::SIGKILL));
+}
+
+/// Holds a channel that sleeps on its descriptor, and forks: the child has a channel of its own, and nothing of its
+/// parent's watches it.
+fn forks_and_arms(_: &[String]) {
+    let name = named("fork-arm");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let mut b = Transport::open(&name, LONG).unwrap();
+    assert!(b.halves().1.arm().unwrap());
+    let sleeps_and_wakes = |name: &Name| {
+        let mut a = Transport::create(name, &config()).unwrap();
+        let (_, from_b) = a.halves();
+        // Nobody has come: only a watcher of this process's own can tell.
+        assert!(from_b.arm().unwrap());
+        let mut b = Transport::open(name, LONG).unwrap();
+        b.send(b"x").unwrap();
+        poll(&mut [PollFd::new(&from_b.wait_fd().unwrap(), PollFlags::IN)], None).unwrap();
+        while let Err(error) = from_b.try_recv() {
+            assert!(matches!(error, RecvError::Empty));
+        }
+        assert!(from_b.arm().unwrap());
+        b.send(b"x").unwrap();
+        poll(&mut [PollFd::new(&from_b.wait_fd().unwrap(), PollFlags::IN)], None).unwrap();
+        drop(from_b.try_recv().unwrap());
+    };
+    let (other, ours) = (named("fork-arm"), named("fork-arm"));
+    let child = fork(|| {
+        // SAFETY: asks for a signal later, should the child hang; touches no memory.
+        unsafe { libc::alarm(LONG.as_secs() as u32) };
+        sleeps_and_wakes(&other);
+    });
+    sleeps_and_wakes(&ours);
+    assert_eq!(signal_of(child), None);
+    // The parent's half has slept all the while.
+    a.send(b"x").unwrap();
+    poll(&mut [PollFd::new(&b.halves().1.wait_fd().unwrap(), PollFlags::IN)], None).unwrap();
+    assert_eq!(&*b.try_recv().unwrap(), b"x");
+}
+
+#[test]
+fn a_forked_child_has_a_watcher_of_its_own() {
+    spawn("forks_and_arms", &[]).join();
 }
 
 /// What a process has open, as the system tells it.

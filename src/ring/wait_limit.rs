@@ -96,6 +96,10 @@ macro_rules! waiting_forms {
         ///
         #[doc = concat!(" ", waiting_forms!(@no_descriptor $error), " ", $errors)]
         #[doc = waiting_forms!(@common $error)]
+        ///
+        /// # Panics
+        ///
+        /// With the feature `tokio`, in a tokio runtime that was built without `enable_io`, as tokio's own types do.
         #[cfg(feature = "async")]
         #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
         pub async fn $name(&mut self $(, $arg: $type)*) -> Result<$output, $error> {

@@ -64,19 +64,19 @@ fn one_loop_waits_for_messages_of_two_channels() {
         let mut asleep = Vec::new();
         for (channel, received) in channels.iter_mut().zip(&mut received) {
             let (_, rx) = channel.halves();
-            loop {
-                match rx.try_recv() {
+            let closed = loop {
+                match rx.try_recv().map(|message| message.to_vec()) {
                     Ok(message) => {
-                        assert_eq!(&*message, pattern(*received, 16));
+                        assert_eq!(message, pattern(*received, 16));
                         *received += 1;
                     }
-                    Err(RecvError::Empty) if rx.arm().unwrap_or(false) => break,
+                    Err(RecvError::Empty) if matches!(rx.arm(), Ok(true)) => break false,
                     Err(RecvError::Empty) => {}
-                    Err(RecvError::Closed) => break,
+                    Err(RecvError::Closed) => break true,
                     Err(error) => panic!("{error}"),
                 }
-            }
-            if !matches!(rx.try_recv(), Err(RecvError::Closed)) {
+            };
+            if !closed {
                 asleep.push(rx.wait_handle().unwrap());
             }
         }

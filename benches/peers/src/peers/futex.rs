@@ -1,49 +1,31 @@
 //! One cache line and a futex in it, with no spinning: what a sleep and a wake take. No flow control, so it
 //! can only answer, or send seldom.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use anyhow::Result;
 use rustix::thread::futex;
 
-use super::shared::{self, Lane};
+use super::shared::{self, Mailbox};
 use crate::contender::{Contender, Receiver, Sender, Spec};
 
 pub struct Futex;
 
-pub struct Half {
-    lane: Lane,
-    next: u32,
-}
-
-impl Half {
-    fn turn(&self) -> &AtomicU32 {
-        // SAFETY: aligned, within the lane, mapped as long as `self` lives, and only ever used as an atomic.
-        unsafe { &*self.lane.word(0).cast() }
-    }
-}
+pub struct Half(Mailbox);
 
 impl Sender for Half {
     #[inline(always)]
     fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) {
-        // SAFETY: within the lane; the other side looks only after the store below.
-        fill(unsafe { std::slice::from_raw_parts_mut(self.lane.bytes(8), size) });
-        self.next = self.next.wrapping_add(1);
-        self.turn().store(self.next, Ordering::Release);
-        let _ = futex::wake(self.turn(), futex::Flags::empty(), 1);
+        self.0.put(size, fill);
+        let _ = futex::wake(self.0.turn(), futex::Flags::empty(), 1);
     }
 }
 
 impl Receiver for Half {
     #[inline(always)]
     fn recv(&mut self, size: usize, read: impl FnOnce(&[u8])) {
-        let before = self.next;
-        while self.turn().load(Ordering::Acquire) == before {
-            let _ = futex::wait(self.turn(), futex::Flags::empty(), before, None);
+        while self.0.is_empty() {
+            let _ = futex::wait(self.0.turn(), futex::Flags::empty(), self.0.before(), None);
         }
-        self.next = self.next.wrapping_add(1);
-        // SAFETY: within the lane, and published.
-        read(unsafe { std::slice::from_raw_parts(self.lane.bytes(8), size) });
+        self.0.take(size, read);
     }
 }
 
@@ -53,13 +35,13 @@ impl Contender for Futex {
     type Offer = (Half, Half);
 
     fn offer(_: &Spec) -> Result<(Self::Offer, String)> {
-        let ([out, back], token) = shared::offer(64)?;
-        Ok(((Half { lane: out, next: 0 }, Half { lane: back, next: 0 }), token))
+        let (lanes, token) = shared::offer(64)?;
+        Ok((lanes.map(Mailbox::new).map(Half).into(), token))
     }
 
     fn join(_: &Spec, token: &str) -> Result<(Half, Half)> {
-        let [out, back] = shared::join(token)?;
-        Ok((Half { lane: back, next: 0 }, Half { lane: out, next: 0 }))
+        let [out, back] = shared::join(token)?.map(Mailbox::new).map(Half);
+        Ok((back, out))
     }
 
     fn accept(offer: Self::Offer) -> Result<(Half, Half)> {

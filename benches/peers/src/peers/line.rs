@@ -21,12 +21,6 @@ impl Half {
         Self { lane, next: 0 }
     }
 
-    /// Whether the next message is there.
-    #[inline(always)]
-    pub fn is_there(&self) -> bool {
-        self.turn().load(Ordering::Acquire) == self.next + 1
-    }
-
     #[inline(always)]
     fn turn(&self) -> &AtomicU64 {
         // SAFETY: aligned, within the lane, mapped as long as `self` lives, and only ever used as an atomic.

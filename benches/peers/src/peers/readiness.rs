@@ -7,8 +7,8 @@ use capnproto_shm_transport::{Config, Consumer, Producer, RecvError, Transport, 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use super::line;
 use super::ours::{self, InPlace};
+use super::shared::{self, Mailbox};
 use crate::contender::{Contender, Receiver, Sender, Spec};
 
 /// Sleeps until a descriptor is readable.
@@ -103,19 +103,19 @@ fn inherit(token: &str) -> Result<[OwnedFd; 2]> {
     Ok([a, b].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-/// An eventfd for each direction, and a cache line for the message. No flow control, so it can only answer, or send
+/// An eventfd for each direction, and shared memory for the message. No flow control, so it can only answer, or send
 /// seldom.
 pub struct Eventfd;
 
 pub struct Half {
-    line: line::Half,
+    mailbox: Mailbox,
     event: OwnedFd,
 }
 
 impl Sender for Half {
     #[inline(always)]
     fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) {
-        self.line.send(size, fill);
+        self.mailbox.put(size, fill);
         rustix::io::write(&self.event, &1u64.to_ne_bytes()).expect("write");
     }
 }
@@ -123,11 +123,11 @@ impl Sender for Half {
 impl Receiver for Half {
     #[inline(always)]
     fn recv(&mut self, size: usize, read: impl FnOnce(&[u8])) {
-        while !self.line.is_there() {
+        while self.mailbox.is_empty() {
             await_readable(&self.event);
             rustix::io::read(&self.event, &mut [0; 8]).expect("read");
         }
-        self.line.recv(size, read);
+        self.mailbox.take(size, read);
     }
 }
 
@@ -136,21 +136,22 @@ impl Contender for Eventfd {
     type Rx = Half;
     type Offer = (Half, Half);
 
-    fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
-        let ((out, back), lines) = line::Line::offer(spec)?;
+    fn offer(_: &Spec) -> Result<(Self::Offer, String)> {
+        let (lanes, token) = shared::offer(64)?;
+        let [out, back] = lanes.map(Mailbox::new);
         let made = || eventfd(0, EventfdFlags::CLOEXEC);
         let events = [made()?, made()?];
         let (to, from) = (events[0].try_clone()?, events[1].try_clone()?);
-        let ends = (Half { line: out, event: to }, Half { line: back, event: from });
-        Ok((ends, format!("{} {lines}", bequeath(events)?)))
+        let ends = (Half { mailbox: out, event: to }, Half { mailbox: back, event: from });
+        Ok((ends, format!("{} {token}", bequeath(events)?)))
     }
 
-    fn join(spec: &Spec, token: &str) -> Result<(Half, Half)> {
+    fn join(_: &Spec, token: &str) -> Result<(Half, Half)> {
         let mut words = token.splitn(3, ' ');
         let mut word = || words.next().context("token");
         let [from, to] = inherit(&format!("{} {}", word()?, word()?))?;
-        let (out, back) = line::Line::join(spec, word()?)?;
-        Ok((Half { line: out, event: to }, Half { line: back, event: from }))
+        let [out, back] = shared::join(word()?)?.map(Mailbox::new);
+        Ok((Half { mailbox: back, event: to }, Half { mailbox: out, event: from }))
     }
 
     fn accept(offer: Self::Offer) -> Result<(Half, Half)> {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use memmap2::MmapRaw;
@@ -58,5 +58,50 @@ impl Lane {
     pub fn bytes(&self, offset: usize) -> *mut u8 {
         debug_assert!(offset < self.len);
         self.map.as_mut_ptr().wrapping_add(self.start + offset)
+    }
+}
+
+/// One message in a lane, and a word that says which. No flow control: a message that was not read in time is gone, and
+/// the next is read in its place.
+pub struct Mailbox {
+    lane: Lane,
+    next: u32,
+}
+
+impl Mailbox {
+    pub fn new(lane: Lane) -> Self {
+        Self { lane, next: 0 }
+    }
+
+    /// The number of the last message.
+    pub fn turn(&self) -> &AtomicU32 {
+        // SAFETY: aligned, within the lane, mapped as long as `self` lives, and only ever used as an atomic.
+        unsafe { &*self.lane.word(0).cast() }
+    }
+
+    #[inline(always)]
+    pub fn put(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) {
+        // SAFETY: within the lane; the other side looks only after the store below.
+        fill(unsafe { std::slice::from_raw_parts_mut(self.lane.bytes(8), size) });
+        self.next = self.next.wrapping_add(1);
+        self.turn().store(self.next, Ordering::Release);
+    }
+
+    /// What the turn is as long as the next message is not there.
+    pub fn before(&self) -> u32 {
+        self.next
+    }
+
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.turn().load(Ordering::Acquire) == self.next
+    }
+
+    /// The next message, which is there.
+    #[inline(always)]
+    pub fn take(&mut self, size: usize, read: impl FnOnce(&[u8])) {
+        self.next = self.next.wrapping_add(1);
+        // SAFETY: within the lane, and published.
+        read(unsafe { std::slice::from_raw_parts(self.lane.bytes(8), size) });
     }
 }

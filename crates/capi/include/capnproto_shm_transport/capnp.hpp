@@ -48,25 +48,35 @@ public:
         words_.assign(cshm_slot_count(transport), 0);
     }
 
-    // Clears what was left in a reservation, and notes that from now on anything may stand there.
+    // Clears what was left in the slots of a reservation, which are this side's to their ends, and notes that from now on anything
+    // may stand there.
     void clear(std::uint8_t* data, std::size_t capacity) {
         for (std::size_t at = 0; at < capacity; at += stride_) {
             std::size_t& left = words(data + at);
-            const std::size_t within = std::min(stride_, capacity - at);
-            std::memset(data + at, 0, std::min(left * WORD, within));
-            left = (within + WORD - 1) / WORD;
+            std::memset(data + at, 0, left * WORD);
+            left = stride_ / WORD;
         }
     }
 
-    // Notes that nothing stands behind the first `used` bytes of a reservation.
+    // Notes that nothing stands behind the first `used` bytes of a reservation that was cleared.
     void used(const std::uint8_t* data, std::size_t capacity, std::size_t used) {
-        for (std::size_t at = 0; at < capacity; at += stride_) {
-            const std::size_t within = used > at ? std::min(stride_, used - at) : 0;
-            words(data + at) = (within + WORD - 1) / WORD;
+        for (std::size_t at = 0; at < capacity; at += stride_) words(data + at) = within(at, used);
+    }
+
+    // Notes that bytes were written to a reservation that was not.
+    void wrote(const std::uint8_t* data, std::size_t bytes) {
+        for (std::size_t at = 0; at < bytes; at += stride_) {
+            std::size_t& left = words(data + at);
+            left = std::max(left, within(at, bytes));
         }
     }
 
 private:
+    // Words of the slot at `at` that so many bytes reach.
+    std::size_t within(std::size_t at, std::size_t bytes) const {
+        return bytes > at ? (std::min(stride_, bytes - at) + WORD - 1) / WORD : 0;
+    }
+
     // Slots lie one after the other, so their addresses, in strides, count them.
     std::size_t& words(const std::uint8_t* data) {
         return words_[reinterpret_cast<std::uintptr_t>(data) / stride_ % words_.size()];
@@ -126,7 +136,8 @@ public:
     }
 
     kj::ArrayPtr<capnp::word> allocateSegment(kj::uint least) override {
-        const std::size_t in_slot = slot_.capacity() / detail::WORD - 1;
+        const std::size_t words_in_slot = slot_.capacity() / detail::WORD;
+        const std::size_t in_slot = words_in_slot > 0 ? words_in_slot - 1 : 0;
         if (!started_ && least <= in_slot) {
             started_ = true;
             total_ = in_slot;
@@ -173,7 +184,7 @@ private:
         std::memset(span.data, 0, detail::table_words(all.size()) * detail::WORD);
         detail::put_u32(span.data, all.size() - 1);
         for (std::size_t at = 0; at < all.size(); ++at) detail::put_u32(span.data + 4 * (at + 1), all[at].size());
-        leftovers_->used(span.data, span.capacity, words * detail::WORD);
+        leftovers_->wrote(span.data, words * detail::WORD);
         return cshm_commit(transport_, words * detail::WORD);
     }
 
@@ -261,7 +272,7 @@ public:
     // The same with room for a frame of so many bytes, which are 8 and the message's own words.
     Must<Builder> reserve_with_capacity(std::size_t bytes) {
         cshm_write_slot slot{};
-        const Status status = cshm_reserve_span(get(), (bytes + 7) / 8 * 8, CSHM_FOREVER, &slot);
+        const Status status = cshm_reserve_span(get(), std::max<std::size_t>(16, (bytes + 7) / 8 * 8), CSHM_FOREVER, &slot);
         return Policy::template must<Builder>(status, get(), slot, leftovers_.get(), std::int64_t{CSHM_FOREVER});
     }
     // Sends a copy of a message that exists.

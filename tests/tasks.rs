@@ -239,3 +239,41 @@ fn an_interruption_ends_a_pending_future_once() {
         }
     }
 }
+
+#[test]
+fn a_writer_that_is_polled_for_no_reason_is_woken_all_the_same() {
+    use futures_lite::io::AsyncWrite;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Wakes(AtomicU32);
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    let name = named("for-no-reason");
+    let mut a = Transport::create(&name, &config(PollMode::Park)).unwrap();
+    let b = Transport::open(&name, LONG).unwrap();
+    let mut writer = pin!(b.into_io());
+    let wakes = Arc::new(Wakes(AtomicU32::new(0)));
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut cx = Context::from_waker(&waker);
+    while writer.as_mut().poll_write(&mut cx, &[1; 256]).is_ready() {}
+    // Until it sleeps: before that it wakes itself.
+    loop {
+        let before = wakes.0.load(Ordering::SeqCst);
+        assert!(writer.as_mut().poll_write(&mut cx, &[1; 256]).is_pending());
+        if wakes.0.load(Ordering::SeqCst) == before {
+            break;
+        }
+    }
+    wakes.0.store(0, Ordering::SeqCst);
+    assert!(writer.as_mut().poll_write(&mut cx, &[1; 256]).is_pending());
+    // Whatever it does now, it is to learn of the room.
+    a.recv().unwrap();
+    eventually("the writer writes", || {
+        wakes.0.swap(0, Ordering::SeqCst) > 0 && writer.as_mut().poll_write(&mut cx, &[1; 256]).is_ready()
+    });
+}

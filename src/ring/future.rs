@@ -122,7 +122,8 @@ impl Waiting {
     /// Sleeps on the event. Ready when there is something to do, perhaps.
     fn sleep<H: Waits>(&mut self, half: &mut H, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let Endpoint { waits, registration, readiness, .. } = half.endpoint();
-        if let Some(readiness) = readiness.get() {
+        // A call of this half that did not wait may have had it rise since: then nobody notifies the event any more.
+        if let Some(readiness) = readiness.get().filter(|readiness| readiness.is_armed()) {
             ready!(Registration::poll(registration, readiness.event(), cx))?;
             if readiness.rise() {
                 waits.woken(readiness.woken_ago());
@@ -233,7 +234,18 @@ impl Producer {
         waiting: &mut Waiting,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        while self.known_free() == 0 {
+        self.poll_slots(1, waiting, cx)
+    }
+
+    /// The same for so many slots.
+    pub(super) fn poll_slots(
+        &mut self,
+        slots: u64,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        waiting.need = slots;
+        while self.known_free() < slots {
             ready!(waiting.poll(self, cx))?;
         }
         Poll::Ready(Ok(()))

@@ -86,6 +86,9 @@ mod inspect;
 mod poll;
 mod protocol;
 mod ring;
+#[cfg(feature = "rpc")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rpc")))]
+pub mod rpc;
 mod segment;
 #[cfg(target_os = "linux")]
 mod server;
@@ -96,6 +99,8 @@ mod wait;
 
 #[cfg(feature = "capnp")]
 pub use ::capnp;
+#[cfg(feature = "rpc")]
+pub use ::capnp_rpc;
 pub use bytemuck;
 #[cfg(all(feature = "capnp", feature = "async"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From below. What stands in one line does not know its neighbours.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["error", "sync", "crash"],
     &["protocol"],
     &["system"],
@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 9] = [
     &["transport"],
     &["channel", "capnp_channel", "inspect"],
     &["wait", "server"],
+    &["rpc"],
 ];
 
 /// A module of the crate, and one within it: its face (`mod.rs`) is "".

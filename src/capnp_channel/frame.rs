@@ -15,7 +15,7 @@ const TRAVERSAL_WORDS: usize = 8 << 20;
 
 /// The segments of a frame in `bytes`. Nothing of the table is looked at again, so what `bytes` do afterwards
 /// moves no bound.
-pub(super) struct Frame<B, T> {
+pub(crate) struct Frame<B, T> {
     bytes: B,
     first: Range<usize>,
     rest: T,
@@ -40,7 +40,7 @@ impl<'a, B: Deref<Target = [u8]>> Frame<B, Borrowed<'a>> {
 #[cfg(feature = "async")]
 impl<B: Deref<Target = [u8]>> Frame<B, Vec<Range<usize>>> {
     /// Reads the table into memory of its own.
-    pub(super) fn owned(bytes: B) -> Self {
+    pub(crate) fn owned(bytes: B) -> Self {
         let mut rest = Vec::new();
         match parse(&bytes, &mut rest) {
             Ok(first) => Self { bytes, first, rest, fault: None },
@@ -52,7 +52,7 @@ impl<B: Deref<Target = [u8]>> Frame<B, Vec<Range<usize>>> {
 impl<B: Deref<Target = [u8]>, T> Frame<B, T> {
     /// What is wrong with the frame.
     #[inline(always)]
-    pub(super) fn check(&self) -> ::capnp::Result<()> {
+    pub(crate) fn check(&self) -> ::capnp::Result<()> {
         match self.fault {
             None => Ok(()),
             Some(kind) => Err(::capnp::Error::from_kind(kind)),
@@ -64,6 +64,25 @@ impl<B: Deref<Target = [u8]>, T> Frame<B, T> {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// How many bytes the frame has that begins with `bytes`, or how many more of its table must come to tell. Nothing is
+/// missing exactly if that is how many there are.
+#[cfg(feature = "rpc")]
+pub(crate) fn announced(bytes: &[u8]) -> Result<usize, ErrorKind> {
+    let Some((count, lengths)) = bytes.split_first_chunk() else { return Ok(WORD) };
+    let segments = u32::from_le_bytes(*count).wrapping_add(1) as usize;
+    if !(1..=MAX_SEGMENTS).contains(&segments) {
+        return Err(ErrorKind::InvalidNumberOfSegments(segments));
+    }
+    let table = table_words(segments);
+    if bytes.len() < table * WORD {
+        return Ok(table * WORD);
+    }
+    let lengths = lengths.chunks_exact(4).take(segments).filter_map(<[u8]>::first_chunk);
+    // 511 lengths of 32 bits, in bytes, overflow no 64 bits; on 32 bits the frame has no place in memory.
+    let words = lengths.map(|length| u64::from(u32::from_le_bytes(*length))).sum::<u64>() + table as u64;
+    usize::try_from(words * WORD as u64).map_err(|_| ErrorKind::MessageSizeOverflow)
 }
 
 /// Checks that `bytes` are exactly one frame.

@@ -14,6 +14,8 @@ use ::capnp::message::ReaderOptions;
 use ::capnp::traits::{HasTypeId, Owned};
 
 pub use builder::{CapnpBatch, CapnpBuilder};
+#[cfg(feature = "rpc")]
+pub(crate) use frame::{Frame, announced};
 #[cfg(feature = "async")]
 pub use reader::OwnedMessage;
 pub use reader::{CapnpMessage, CapnpReader, CapnpWindow};

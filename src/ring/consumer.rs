@@ -262,7 +262,11 @@ impl Consumer {
         self.endpoint.interruption.take()
     }
 
-    fn copied(&mut self, limit: WaitLimit, copy: impl FnOnce(&Self, &Message)) -> Result<usize, RecvError> {
+    pub(super) fn copied(
+        &mut self,
+        limit: WaitLimit,
+        copy: impl FnOnce(&Self, &Message),
+    ) -> Result<usize, RecvError> {
         let message = self.message(limit)?;
         copy(self, &message);
         self.release();

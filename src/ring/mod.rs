@@ -15,6 +15,8 @@ mod endpoint;
 mod future;
 mod interrupter;
 mod look_interval;
+#[cfg(feature = "rpc")]
+mod part;
 mod producer;
 mod ready;
 mod slot;

@@ -308,6 +308,12 @@ impl Producer {
         }
     }
 
+    /// Slots from the next one to the end of its lap.
+    #[cfg(feature = "rpc")]
+    pub(super) fn slots_to_lap_end(&self) -> u64 {
+        self.endpoint.view.slots_to_lap_end(self.tail)
+    }
+
     /// Slots known to be free.
     #[cfg(feature = "async")]
     #[inline]

@@ -89,13 +89,15 @@ impl Peer for Channel<Value> {
 
     fn send(&mut self, number: u32) -> Result {
         let mut value = self.reserve()?;
-        *value = Value { number: number.into(), price: f64::from(number) * 0.5, size: number, flags: !number };
+        *value =
+            Value { number: number.into(), price: f64::from(number) * 0.5, size: number, flags: !number };
         value.commit();
         Ok(())
     }
 
     fn next_is(&mut self, number: u32) -> std::result::Result<bool, RecvError> {
-        let wanted = Value { number: number.into(), price: f64::from(number) * 0.5, size: number, flags: !number };
+        let wanted =
+            Value { number: number.into(), price: f64::from(number) * 0.5, size: number, flags: !number };
         Ok(*self.recv_timeout(WAIT)? == wanted)
     }
 }
@@ -185,7 +187,9 @@ fn play<P: Peer>(creates: bool, ending: &str, name: &str) -> Result {
             std::thread::sleep(WAIT);
             Err("still alive".into())
         }
-        ("closes", _) | ("sees-close", Err(RecvError::Closed)) | ("sees-death", Err(RecvError::PeerDead)) => Ok(()),
+        ("closes", _) | ("sees-close", Err(RecvError::Closed)) | ("sees-death", Err(RecvError::PeerDead)) => {
+            Ok(())
+        }
         (_, other) => Err(format!("{ending}: {other:?}").into()),
     }
 }

@@ -121,7 +121,7 @@ pub use poll::PollControl;
 pub use protocol::{Direction, PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
 #[cfg(target_os = "linux")]
-pub use server::{Limits, Server};
+pub use server::{Broadcast, Limits, Sent, Server, Slow};
 pub use transport::{Kind, Listener, Peer, Stats, StatsHandle, Transport};
 #[cfg(unix)]
 pub use wait::WaitSet;

@@ -1,6 +1,6 @@
 //! The server: clients one after the other, each with a channel of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::crash::step;
 use crate::error::{AcceptError, CreateError, Failure};
 use crate::segment::{Events, HostEvent, Lease, Segment, SideGuard};
-use crate::system::{Credentials, Event, Poller, Socket};
+use crate::system::{Alarm, Credentials, Poller, Socket};
 use crate::transport::{Kind, NewSide, Payloads, Peer, Transport, bytes, create_anonymous, fits};
 
 /// Gives each client that connects a duplex channel of its own, of which it is side A.
@@ -62,12 +62,15 @@ pub struct Server<C = Transport> {
     bytes: u64,
     taken: Arc<Taken>,
     poller: Poller,
+    /// Set to when somebody will have taken too long, or the server has rested.
+    alarm: Alarm,
     /// Whether the poller tells of those who connect.
     listens: bool,
+    /// Until when it does not, for want of what the system refused.
+    rests: Option<Instant>,
     pending: HashMap<u64, Pending>,
     next: u64,
     told: Vec<u64>,
-    joined: VecDeque<NewSide>,
     #[cfg(feature = "async")]
     waiting: Waiting,
     kind: PhantomData<fn() -> C>,
@@ -78,12 +81,31 @@ type Filter = Box<dyn FnMut(&Peer) -> bool + Send>;
 
 /// The poller's key of the listening socket.
 const LISTENER: u64 = 0;
+/// The poller's key of the alarm.
+const ALARM: u64 = 1;
+/// How long a server that may take no further client, for want of descriptors for example, does not try again.
+const REST: Duration = Duration::from_millis(50);
+/// Clients that one turn takes, at most.
+const ADMITTED: usize = 64;
+/// Turns of a call that does not wait, at most.
+const LOOKS: usize = 16;
+
+/// What came of a turn.
+enum Turn<C> {
+    /// A client's channel.
+    Joined(C),
+    /// Something was done; there may be more to do.
+    Something,
+    /// There was nothing to do.
+    Nothing,
+}
 
 /// A client whose handshake is not over.
 struct Pending {
     socket: Socket,
     peer: Peer,
-    until: Instant,
+    /// When it will have taken too long.
+    until: Option<Instant>,
     /// Its channel, once it was welcomed.
     channel: Option<Arc<SideGuard>>,
 }
@@ -101,10 +123,15 @@ impl<C: Kind> Server<C> {
         let payloads = C::declared(config)?.0;
         let bytes = bytes(config, payloads)?;
         let held = hold(name, config)?;
-        let refused = Failure::at("watch", &held.paths.socket);
-        let poller = Poller::new().and_then(|poller| poller.add(&held.socket, LISTENER).map(|()| poller));
+        let watch = || -> io::Result<_> {
+            let (poller, alarm) = (Poller::new()?, Alarm::new()?);
+            poller.add(&held.socket, LISTENER)?;
+            poller.add(&alarm, ALARM)?;
+            Ok((poller, alarm))
+        };
+        let (poller, alarm) = watch().map_err(Failure::at("watch", &held.paths.socket))?;
         Ok(Self {
-            poller: poller.map_err(refused)?,
+            poller,
             held,
             config: config.clone(),
             limits: Limits::default(),
@@ -112,11 +139,12 @@ impl<C: Kind> Server<C> {
             payloads,
             bytes,
             taken: Arc::default(),
+            alarm,
             listens: true,
+            rests: None,
             pending: HashMap::new(),
-            next: LISTENER + 1,
+            next: ALARM + 1,
             told: Vec::new(),
-            joined: VecDeque::new(),
             #[cfg(feature = "async")]
             waiting: Waiting::default(),
             kind: PhantomData,
@@ -139,13 +167,9 @@ impl<C: Kind> Server<C> {
     ///
     /// As [`accept`](Self::accept), and [`AcceptError::Empty`] if none has.
     pub fn try_accept(&mut self) -> Result<C, AcceptError> {
-        loop {
-            if let Some(channel) = self.next_joined() {
-                return Ok(channel);
-            }
-            if !self.turn(Some(Duration::ZERO))? {
-                return Err(AcceptError::Empty);
-            }
+        match self.look()? {
+            Turn::Joined(channel) => Ok(channel),
+            Turn::Something | Turn::Nothing => Err(AcceptError::Empty),
         }
     }
 
@@ -174,30 +198,48 @@ impl<C: Kind> Server<C> {
     #[cfg(feature = "async")]
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<C, AcceptError>> {
         loop {
-            match self.try_accept() {
-                Err(AcceptError::Empty) => {}
-                done => return Poll::Ready(done),
+            match self.look()? {
+                Turn::Joined(channel) => return Poll::Ready(Ok(channel)),
+                Turn::Nothing => {}
+                Turn::Something => {
+                    // Other tasks first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
-            let expiry = self.next_expiry();
-            ready!(self.waiting.poll(self.poller.as_fd(), expiry, cx)).map_err(refused("wait"))?;
+            ready!(self.waiting.poll(self.poller.as_fd(), None, cx)).map_err(refused("wait"))?;
         }
     }
 
     fn accept_until(&mut self, deadline: Option<Instant>) -> Result<C, AcceptError> {
         loop {
-            if let Some(channel) = self.next_joined() {
-                return Ok(channel);
-            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if !self.turn(left)? && left == Some(Duration::ZERO) {
-                return Err(AcceptError::Timeout);
+            match self.turn(left)? {
+                Turn::Joined(channel) => return Ok(channel),
+                Turn::Nothing | Turn::Something if left == Some(Duration::ZERO) => {
+                    return Err(AcceptError::Timeout);
+                }
+                Turn::Nothing | Turn::Something => {}
             }
         }
+    }
+
+    /// Does what there is to do, but not for ever if there is always something.
+    fn look(&mut self) -> Result<Turn<C>, AcceptError> {
+        for _ in 0..LOOKS {
+            match self.turn(Some(Duration::ZERO))? {
+                Turn::Something => {}
+                done => return Ok(done),
+            }
+        }
+        Ok(Turn::Something)
     }
 
     /// Changes what clients may take. Clients that are there stay.
     pub fn limits(&mut self, limits: Limits) {
         self.limits = limits;
+        // What the system refuses now is tried again, and told, by whoever accepts.
+        let _ = self.settle();
     }
 
     /// Says who may connect, by what the system attests of a client. Everybody may otherwise who can reach the socket: the
@@ -211,63 +253,95 @@ impl<C: Kind> Server<C> {
         self.taken.clients()
     }
 
-    /// A descriptor that is readable when [`try_accept`](Self::try_accept) has something to do, for event loops. It stays
-    /// readable until that returned [`AcceptError::Empty`].
+    /// A descriptor that is readable as long as [`try_accept`](Self::try_accept) has something to do, for event loops and
+    /// for [`WaitSet::insert_fd`](crate::WaitSet::insert_fd).
     pub fn wait_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
     }
 
-    fn next_joined(&mut self) -> Option<C> {
-        self.joined.pop_front().map(C::from_side)
-    }
-
-    /// When the first handshake has taken too long.
-    fn next_expiry(&self) -> Option<Instant> {
-        self.pending.values().map(|client| client.until).min()
-    }
-
-    /// Does what there is to do, waiting for something so long. Returns whether there was anything.
-    fn turn(&mut self, limit: Option<Duration>) -> Result<bool, AcceptError> {
-        let now = Instant::now();
-        let expiry = self.next_expiry().map(|until| until.saturating_duration_since(now));
-        let limit = limit.into_iter().chain(expiry).min();
-        match self.poller.wait(limit, &mut self.told) {
+    /// Waits for something to do, so long, and does it until a client has joined.
+    fn turn(&mut self, limit: Option<Duration>) -> Result<Turn<C>, AcceptError> {
+        self.settle().map_err(refused("watch the socket"))?;
+        let mut told = std::mem::take(&mut self.told);
+        told.clear();
+        match self.poller.wait(limit, &mut told) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(refused("wait")(error)),
             _ => {}
         }
-        let mut told = std::mem::take(&mut self.told);
-        let mut done = Ok(!told.is_empty());
-        for key in told.drain(..) {
-            let turn = if key == LISTENER { self.admit() } else { self.go_on(key) };
-            // What went wrong with one is told; the others go on.
-            done = done.and_then(|any| turn.map(|()| any));
+        let mut done = Ok(if told.is_empty() { Turn::Nothing } else { Turn::Something });
+        for &key in &told {
+            done = match key {
+                LISTENER => self.admit().map(|()| Turn::Something),
+                ALARM => continue,
+                key => self
+                    .go_on(key)
+                    .map(|side| side.map_or(Turn::Something, |s| Turn::Joined(C::from_side(s)))),
+            };
+            // What is left is told again.
+            if !matches!(done, Ok(Turn::Something)) {
+                break;
+            }
         }
         self.told = told;
-        let now = Instant::now();
-        self.pending.retain(|_, client| client.until > now);
-        self.listen_if_free()?;
+        // Whoever waits for the descriptor waits from here on. What is refused is told by the next turn.
+        let _ = self.settle();
         done
     }
 
-    /// Has the poller tell of those who connect if there are few enough already.
-    fn listen_if_free(&mut self) -> Result<(), AcceptError> {
-        let free = self.pending.len() < self.limits.handshakes;
-        if free && !self.listens {
-            self.poller.add(&self.held.socket, LISTENER).map_err(refused("watch the socket"))?;
-        } else if !free && self.listens {
+    /// Drops those who have taken too long, and listens unless there are too many of them.
+    fn settle(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let late = |until: Option<Instant>| until.is_some_and(|until| until <= now);
+        self.pending.retain(|_, client| !late(client.until));
+        self.rests = self.rests.filter(|_| !late(self.rests));
+        let listens = self.rests.is_none() && (!self.is_full() || self.dispensable().is_some());
+        if listens && !self.listens {
+            self.poller.add(&self.held.socket, LISTENER)?;
+        } else if !listens && self.listens {
             self.poller.remove(&self.held.socket);
         }
-        self.listens = free;
-        Ok(())
+        self.listens = listens;
+        let times = self.pending.values().filter_map(|client| client.until).chain(self.rests);
+        self.alarm.set(times.min())
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending.len() >= self.limits.handshakes.max(1)
+    }
+
+    /// The oldest client of the process that has the most, if it has more than one.
+    fn dispensable(&self) -> Option<u64> {
+        let mut processes = HashMap::new();
+        for (&key, client) in &self.pending {
+            let (clients, oldest) = processes.entry(client.peer.pid).or_insert((0, key));
+            (*clients, *oldest) = (*clients + 1, key.min(*oldest));
+        }
+        let (clients, oldest) = processes.into_values().max()?;
+        (clients > 1).then_some(oldest)
     }
 
     /// Takes those who have connected.
     fn admit(&mut self) -> Result<(), AcceptError> {
-        while self.pending.len() < self.limits.handshakes {
-            let Some(socket) = self.held.socket.accept().map_err(refused("accept"))? else { break };
+        for _ in 0..ADMITTED {
+            if self.is_full() && self.dispensable().is_none() {
+                break;
+            }
+            let socket = match self.held.socket.accept() {
+                Ok(Some(socket)) => socket,
+                Ok(None) => break,
+                Err(error) => {
+                    // It would be told again at once.
+                    self.rests = Some(Instant::now() + REST);
+                    return Err(refused("accept")(error));
+                }
+            };
             step("accept: connected");
             let Ok(Credentials { pid, uid, gid }) = socket.peer() else { continue };
-            let until = Instant::now() + self.limits.handshake_time;
+            if let Some(oldest) = self.dispensable().filter(|_| self.is_full()) {
+                self.pending.remove(&oldest);
+            }
+            // A time that the clock cannot reach has no end.
+            let until = Instant::now().checked_add(self.limits.handshake_time);
             let client = Pending { socket, peer: Peer { pid, uid, gid }, until, channel: None };
             let key = self.next;
             self.poller.add(&client.socket, key).map_err(refused("watch a client"))?;
@@ -278,29 +352,28 @@ impl<C: Kind> Server<C> {
     }
 
     /// Goes on with a client that has said something, or is gone.
-    fn go_on(&mut self, key: u64) -> Result<(), AcceptError> {
-        let Some(mut client) = self.pending.remove(&key) else { return Ok(()) };
+    fn go_on(&mut self, key: u64) -> Result<Option<NewSide>, AcceptError> {
+        let Some(mut client) = self.pending.remove(&key) else { return Ok(None) };
         // More than a packet, so that a longer one is known.
         let mut packet = [0; PACKET_BYTES + 1];
         let packet = match client.socket.receive(&mut packet) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.pending.insert(key, client);
-                return Ok(());
+                return Ok(None);
             }
-            Ok((1.., surprising)) if !surprising.is_empty() => return Ok(()),
+            Ok((1.., surprising)) if !surprising.is_empty() => return Ok(None),
             Ok((bytes @ 1.., _)) => &packet[..bytes],
             // It is gone.
-            Ok(_) | Err(_) => return Ok(()),
+            Ok(_) | Err(_) => return Ok(None),
         };
         match client.channel.take() {
-            None => self.welcome(key, client, packet),
+            None => self.welcome(key, client, packet).map(|()| None),
             Some(guard) if packet == JOINED && guard.pair.peer_attached() => {
                 step("accept: joined");
                 let (config, payloads) = (self.config.clone(), self.payloads);
-                self.joined.push_back(NewSide { guard, config, payloads, peer: client.peer });
-                Ok(())
+                Ok(Some(NewSide { guard, config, payloads, peer: client.peer }))
             }
-            Some(_) => Ok(()),
+            Some(_) => Ok(None),
         }
     }
 
@@ -348,10 +421,10 @@ fn refused(action: &'static str) -> impl FnOnce(io::Error) -> AcceptError {
 /// A channel, and what its side B is given.
 fn make(config: &Config, payloads: Payloads, lease: Lease) -> Result<(Arc<SideGuard>, Handed), CreateError> {
     let at = Path::new("(anonymous)");
-    let event = || HostEvent::new().map_err(Failure::at("make an event for", at));
-    let again = |event: &HostEvent| event.as_fd().try_clone_to_owned().map_err(Failure::at("duplicate", at));
-    let (own, peer) = ([event()?, event()?], [event()?, event()?]);
-    let events = [again(&own[0])?, again(&own[1])?, again(&peer[0])?, again(&peer[1])?];
+    let event = || HostEvent::shared(config.permissions).map_err(Failure::at("make an event for", at));
+    let ((a, a_again), (b, b_again)) = (event()?, event()?);
+    let ((c, c_again), (d, d_again)) = (event()?, event()?);
+    let (own, peer, events) = ([a, b], [c, d], [a_again, b_again, c_again, d_again]);
     let guard = create_anonymous(config, payloads, Events::handed(own, peer), lease)?;
     let segment = |segment: &Segment| segment.descriptor().map_err(Failure::at("open again", at));
     let segments = [segment(&guard.pair.tx)?, segment(&guard.pair.rx)?];

@@ -86,6 +86,7 @@ impl Client<'_> {
             Ok((0, _)) => return Ok(Err(Missing::Place)),
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Ok(None)),
+            Err(error) if no_room(&error) => return Err(self.failed("take what is handed over at")(error)),
             Err(_) => return Ok(Err(Missing::Server)),
         };
         let answer = Answer::parse(&packet[..bytes]);
@@ -237,6 +238,11 @@ async fn connect_async<C: Kind>(name: &str, wait: Duration, config: &Config) -> 
             }
         }
     }
+}
+
+/// Whether this process, or the system, has no room for another descriptor.
+fn no_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Whether nobody listens.

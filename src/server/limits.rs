@@ -7,13 +7,16 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Clients at once; 1000 by default. Further ones wait, as long as they want.
+    /// Clients at once; 1000 by default. Further ones wait, as long as they want. Each takes six descriptors of the server's
+    /// process (`ulimit -n`).
     pub clients: usize,
     /// Bytes of shared memory of all clients together; 4 GiB by default. Further clients wait.
     pub memory: u64,
-    /// Clients at once that have connected and are not accepted yet; 64 by default. Further ones wait in the socket.
+    /// Clients at once that have connected and have not joined yet; 64 by default, and at least one. If there are as many,
+    /// the process that has the most of them loses its oldest to the next; if each has one, further ones wait in the
+    /// socket.
     pub handshakes: usize,
-    /// How long a client may take to say what it wants, and then to join; two seconds by default. Then it is dropped.
+    /// How long a client may take to say what it wants and to join; two seconds by default. Then it is dropped.
     pub handshake_time: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! Many clients: a server gives each that connects a channel of its own (Linux).
 
 mod accept;
+mod broadcast;
 mod connect;
 mod handshake;
 mod limits;
@@ -9,4 +10,5 @@ mod name;
 mod task;
 
 pub use accept::Server;
+pub use broadcast::{Broadcast, Sent, Slow};
 pub use limits::Limits;

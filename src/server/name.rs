@@ -52,6 +52,8 @@ pub(super) struct Held {
     pub(super) paths: Paths,
     lock: File,
     pub(super) socket: Socket,
+    /// A forked child has this too, and no part in it.
+    process: u32,
 }
 
 /// Takes the name. In use if a live server holds it.
@@ -77,7 +79,7 @@ pub(super) fn hold(name: &str, config: &Config) -> Result<Held, CreateError> {
         return Err(Failure::at("name", &paths.socket)(error).into());
     }
     step("bind: named");
-    Ok(Held { paths, lock, socket: listening })
+    Ok(Held { paths, lock, socket: listening, process: std::process::id() })
 }
 
 fn permissions(mode: u32) -> std::fs::Permissions {
@@ -89,7 +91,10 @@ fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError>
     match Host::open(path, true) {
         Ok(file) => {
             let metadata = file.metadata().map_err(Failure::at("look at", path))?;
-            let checked = Host::check_owner(&metadata, Some(mode)).map_err(FileError::from);
+            // What this user's dead server left may have had another mode.
+            let checked = Host::check_owner(&metadata, None)
+                .or_else(|_| Host::check_owner(&metadata, Some(mode)))
+                .map_err(FileError::from);
             let checked = checked.and_then(|()| match metadata.is_file() {
                 true => Ok(()),
                 false => Err(crate::error::SegmentError::NotAFile.into()),
@@ -97,6 +102,9 @@ fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError>
             checked.map_err(Failure::at("open", path))?;
             if !Host::try_lock(&file).map_err(Failure::at("lock", path))? {
                 return Err(Failure::in_use(name).into());
+            }
+            if Host::mode(&file) != mode {
+                file.set_permissions(permissions(mode)).map_err(Failure::at("set the mode of", path))?;
             }
             // It may have been given up between our open and our lock.
             Ok(Some(file).filter(|file| Host::same_file(file, path)))
@@ -115,6 +123,9 @@ fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError>
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if std::process::id() != self.process {
+            return;
+        }
         // The names are ours while we hold the lock; its own goes last. What cannot be removed is left for the next `bind`.
         let _ = Host::remove(&self.paths.socket);
         step("unbind: socket removed");

@@ -1,4 +1,4 @@
-//! Where a task waits for clients.
+//! Where a task waits for clients, or for a server.
 
 use std::future::Future;
 use std::io;
@@ -13,13 +13,13 @@ use async_io::Timer;
 use crate::poll::Registration;
 use crate::segment::HostEvent;
 
-/// Until a server has something to do.
+/// Until a descriptor has something for its owner to do.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// The server's descriptor, once it was waited for.
+    /// The descriptor, once it was waited for.
     event: Option<Arc<HostEvent>>,
     registration: Option<Registration>,
-    /// When the first handshake has taken too long.
+    /// When to look again in any case.
     expiry: Option<(Instant, Timer)>,
 }
 

@@ -1,6 +1,7 @@
-//! Events on Unix: a FIFO beside the segment where both sides must find it, an eventfd (on Linux) where one has it.
+//! Events on Unix: a FIFO beside the segment where both sides must find it, a pipe where one hands it to the other (on
+//! Linux), an eventfd where one has it alone.
 //!
-//! A FIFO is opened for reading and writing by both: so it has a reader and a writer as long as either lives, opening
+//! A FIFO or a pipe is opened for reading and writing by both: so it has a reader and a writer as long as either lives, opening
 //! never waits, reading never finds an end, and writing raises no SIGPIPE.
 
 #![allow(unsafe_code)]
@@ -19,7 +20,7 @@ use std::time::Duration;
 use super::{Event, unix};
 use crate::error::{FileError, SegmentError};
 
-/// An eventfd or a FIFO; a file, because both are read and written.
+/// An eventfd, a pipe or a FIFO; a file, because both are read and written.
 #[derive(Debug)]
 pub(crate) struct FileEvent(File);
 
@@ -30,18 +31,45 @@ const FIFO_BYTES: usize = 4096;
 /// Reads until a FIFO is taken to be filled faster than it is emptied.
 const READS: usize = 16;
 
+#[cfg(target_os = "linux")]
+fn proc_entry(descriptor: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+}
+
 impl FileEvent {
-    /// An eventfd that somebody handed over, if it is one, and writing to it never waits.
+    /// One for both sides, and a descriptor by which the other side has it too, of this Unix mode.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn shared(mode: u32) -> io::Result<(Self, OwnedFd)> {
+        use rustix::fs::{Mode, fchmod};
+        use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+        let (end, _other_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // As for a FIFO.
+        let _ = fcntl_setpipe_size(&end, FIFO_BYTES);
+        if mode & 0o077 != 0 {
+            fchmod(&end, Mode::from_raw_mode(mode & 0o666))?;
+        }
+        Ok((Self::again(&end)?, end))
+    }
+
+    /// The one that somebody handed over, if it is one.
     #[cfg(target_os = "linux")]
     pub(crate) fn handed(descriptor: OwnedFd) -> io::Result<Self> {
-        use std::os::fd::AsRawFd;
-        let entry = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-        let is_eventfd = std::fs::read_link(entry)?.as_os_str() == "anon_inode:[eventfd]";
-        let flags = rustix::fs::fcntl_getfl(&descriptor)?;
-        match is_eventfd && flags.contains(rustix::fs::OFlags::NONBLOCK) {
-            true => Ok(Self(descriptor.into())),
+        let shown = std::fs::read_link(proc_entry(&descriptor))?;
+        match shown.as_os_str().as_bytes().starts_with(b"pipe:") {
+            true => Self::again(&descriptor),
             false => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+
+    /// The same pipe for reading and writing, as a FIFO is opened. Whoever else has a descriptor of it shares no flag with
+    /// this one: nobody can have this side wait.
+    #[cfg(target_os = "linux")]
+    fn again(descriptor: &OwnedFd) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = File::options();
+        let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        options.open(proc_entry(descriptor)).map(Self)
     }
 
     /// Something else that is set until there is nothing to do.

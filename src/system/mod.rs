@@ -1,6 +1,8 @@
 //! What Linux, macOS and Windows differ in. This file is the whole seam: the rest of the crate calls [`Host`] and
 //! nothing else of the system's own.
 
+#[cfg(target_os = "linux")]
+mod alarm;
 #[cfg(unix)]
 mod event;
 #[cfg(target_os = "linux")]
@@ -160,6 +162,8 @@ pub(crate) struct Scheduling {
     pub(crate) preempted: u64,
 }
 
+#[cfg(target_os = "linux")]
+pub(crate) use alarm::Alarm;
 #[cfg(target_os = "linux")]
 pub(crate) use life::LifeMark;
 #[cfg(unix)]

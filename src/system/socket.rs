@@ -1,6 +1,8 @@
 //! Sockets by which a server and a client agree on a channel (Linux): packets, descriptors beside them, and who is on
 //! the other side.
 
+#![allow(unsafe_code)]
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,9 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-    listen, recvmsg, sendmsg, socket_with, sockopt,
+    listen, recvmsg, sendmsg, socket_with,
 };
 
 /// Most descriptors that come with one packet.
@@ -95,7 +97,10 @@ impl Socket {
     }
 
     /// The next packet and what came beside it; 0 bytes if the other end is closed. [`io::ErrorKind::WouldBlock`] if
-    /// there is none. A packet that is longer than `packet` is cut.
+    /// there is none. A packet that is longer than `packet` is cut; of further descriptors than
+    /// [`MOST_DESCRIPTORS`] nothing is seen.
+    ///
+    /// It is an error if there was no room for a descriptor in this process.
     pub(crate) fn receive(&self, packet: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -106,6 +111,9 @@ impl Socket {
             if let RecvAncillaryMessage::ScmRights(given) = message {
                 descriptors.extend(given);
             }
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) && descriptors.len() < MOST_DESCRIPTORS {
+            return Err(Errno::MFILE.into());
         }
         Ok((received.bytes, descriptors))
     }
@@ -123,11 +131,20 @@ impl Socket {
         }
     }
 
-    /// Who is at the other end: who connected, or who listened.
+    /// Who is at the other end: who connected, or who listened. The process is 0 if it has no number here.
     pub(crate) fn peer(&self) -> io::Result<Credentials> {
-        let found = sockopt::socket_peercred(&self.0)?;
-        let pid = u32::try_from(rustix::process::Pid::as_raw(Some(found.pid))).unwrap_or(0);
-        Ok(Credentials { pid, uid: found.uid.as_raw(), gid: found.gid.as_raw() })
+        let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
+        let to = (&raw mut found).cast();
+        // SAFETY: the descriptor is open, `to` has room for so many bytes, and any bytes are a valid `ucred`.
+        let failed = unsafe {
+            libc::getsockopt(self.0.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, to, &raw mut bytes)
+        };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let pid = u32::try_from(found.pid).unwrap_or(0);
+        Ok(Credentials { pid, uid: found.uid, gid: found.gid })
     }
 }
 

@@ -64,6 +64,9 @@ pub trait Kind: Sized {
     fn declared(config: &Config) -> Result<Declared, ConfigError>;
     #[doc(hidden)]
     fn from_side(side: NewSide) -> Self;
+    /// Whether the peer has died. Asks the system.
+    #[doc(hidden)]
+    fn peer_is_gone(&self) -> bool;
 }
 
 /// What a kind of channel exchanges.
@@ -172,6 +175,10 @@ impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
 
     pub(crate) fn peer_attached(&self) -> bool {
         self.sender.producer().guard().pair.peer_attached()
+    }
+
+    pub(crate) fn peer_is_gone(&self) -> bool {
+        self.sender.producer().guard().pair.peer_is_gone()
     }
 
     pub(crate) fn wait_for_peer(&mut self, wait: Duration) -> Result<(), RecvError> {
@@ -291,6 +298,10 @@ macro_rules! duplex_methods {
 
             fn from_side(side: $crate::transport::NewSide) -> Self {
                 Self(Duplex::from_side(side))
+            }
+
+            fn peer_is_gone(&self) -> bool {
+                self.0.peer_is_gone()
             }
         }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ const LOOKS: u32 = 128;
 pub struct WaitSet {
     poller: Poller,
     members: HashMap<u64, Member>,
+    /// Descriptors of others.
+    others: HashMap<u64, OwnedFd>,
     /// Members that do not sleep on their events, each once: those of the last wait, and those inserted since.
     awake: Vec<u64>,
     /// Others of these: those that have something to say.
@@ -68,9 +71,9 @@ impl WaitSet {
     ///
     /// If the system gives no descriptor.
     pub fn new() -> io::Result<Self> {
-        let (members, stats) = (HashMap::new(), WaitStats::default());
+        let (members, others, stats) = (HashMap::new(), HashMap::new(), WaitStats::default());
         let (awake, ready, told) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { poller: Poller::new()?, members, awake, ready, told, stats })
+        Ok(Self { poller: Poller::new()?, members, others, awake, ready, told, stats })
     }
 
     /// Puts a receiving half in: a [`Consumer`](crate::Consumer), a [`Receiver`](crate::Receiver) or a `CapnpReceiver`.
@@ -81,11 +84,7 @@ impl WaitSet {
     /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the key is taken. Otherwise if the system gives no descriptor,
     /// or no thread to watch the peer's life.
     pub fn insert(&mut self, key: u64, receiver: &mut impl ReceiveHalf) -> io::Result<()> {
-        if self.members.contains_key(&key) {
-            let message =
-                format!("the set has a half under the key {key} already; remove it or take another key");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        }
+        self.check_free(key)?;
         let readiness = receiver.consumer_mut().readiness()?;
         self.poller.add(readiness.event(), key)?;
         self.members.insert(key, Member { readiness, asleep: false });
@@ -93,8 +92,56 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Takes a half out. Nothing happens if there is none under this key.
+    /// Puts a descriptor of something else in, of which the set keeps a duplicate: a `Server`'s (its `wait_fd`), a
+    /// socket, a timer. Its key is returned as long as it is readable, or hung up.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use capnproto_shm_transport::{Config, Server, Transport, WaitSet};
+    ///
+    /// # let name = format!("doc-insert-fd-{}", std::process::id());
+    /// # let patience = std::time::Duration::from_secs(5);
+    /// let mut server = Server::<Transport>::bind(&name, &Config::new())?;
+    /// let mut set = WaitSet::new()?;
+    /// set.insert_fd(0, server.wait_fd())?;
+    /// # let client = std::thread::spawn(move || Transport::connect(&name, patience));
+    /// let channel = loop {
+    ///     assert_eq!(set.wait(None)?, [0]);
+    ///     if let Ok(channel) = server.try_accept() {
+    ///         break channel;
+    ///     }
+    /// };
+    /// # drop((channel, client.join().unwrap()?));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the key is taken. Otherwise the system's, for a regular file for
+    /// example, which is always readable.
+    pub fn insert_fd(&mut self, key: u64, descriptor: impl AsFd) -> io::Result<()> {
+        self.check_free(key)?;
+        let descriptor = descriptor.as_fd().try_clone_to_owned()?;
+        self.poller.add(&descriptor, key)?;
+        self.others.insert(key, descriptor);
+        Ok(())
+    }
+
+    fn check_free(&self, key: u64) -> io::Result<()> {
+        if !self.members.contains_key(&key) && !self.others.contains_key(&key) {
+            return Ok(());
+        }
+        let message = format!("the key {key} is in the set already; remove it or take another");
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+    }
+
+    /// Takes a half or a descriptor out. Nothing happens if there is none under this key.
     pub fn remove(&mut self, key: u64) {
+        if let Some(descriptor) = self.others.remove(&key) {
+            self.poller.remove(descriptor);
+            self.ready.retain(|other| *other != key);
+        }
         if let Some(Member { readiness, asleep }) = self.members.remove(&key) {
             self.poller.remove(readiness.event());
             readiness.rise();
@@ -105,19 +152,19 @@ impl WaitSet {
         }
     }
 
-    /// How many halves are in the set.
+    /// How many halves and descriptors are in the set.
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.members.len() + self.others.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.len() == 0
     }
 
     /// Waits until there is something to receive, at most so long, or as long as it takes. Returns the keys of those that
-    /// have something to receive, or whose peer is gone; none if the time is over. Before it sleeps, it looks for about as
-    /// long as a sleep and a wake cost at the halves that had something last.
+    /// have something to receive, or whose peer is gone, and of descriptors that are readable; none if the time is over.
+    /// Before it sleeps, it looks for about as long as a sleep and a wake cost at the halves that had something last.
     ///
     /// # Errors
     ///
@@ -206,7 +253,7 @@ impl WaitSet {
 
     /// Waits for an event, and wakes the halves whose events are set.
     fn sleep(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        if self.awake.len() + self.ready.len() == self.members.len() && limit == Some(Duration::ZERO) {
+        if self.awake.len() + self.ready.len() == self.len() && limit == Some(Duration::ZERO) {
             // Nobody sleeps.
             return Ok(());
         }
@@ -217,7 +264,12 @@ impl WaitSet {
         }
         let slept = limit != Some(Duration::ZERO);
         for key in self.told.drain(..) {
-            let Some(Member { readiness, asleep }) = self.members.get_mut(&key) else { continue };
+            let Some(Member { readiness, asleep }) = self.members.get_mut(&key) else {
+                if self.others.contains_key(&key) && !self.ready.contains(&key) {
+                    self.ready.push(key);
+                }
+                continue;
+            };
             readiness.clear();
             if readiness.rise() && slept {
                 self.stats.woken(readiness.woken_ago());

@@ -8,7 +8,7 @@ use super::stop::Stop;
 use super::wait_limit::Deadline;
 use crate::error::Corruption;
 use crate::poll::{WaitEnd, wait};
-use crate::protocol::Words;
+use crate::protocol::{Words, add};
 
 /// What a half waits for, and what it does meanwhile.
 pub(super) trait Waits {
@@ -130,7 +130,11 @@ pub(super) fn arm<H: Waits>(half: &mut H, need: u64) -> Result<bool, Stop> {
     let (words, slots, peer) =
         (endpoint.view.words(), endpoint.view.slot_count(), endpoint.view.peer_status());
     let ready = || H::ready(words, next, slots, need) || !peer.is_open() || endpoint.interruption.is_asked();
-    Ok(readiness.arm(ready))
+    let sleeps = readiness.arm(ready);
+    if sleeps {
+        add(endpoint.view.park_site().parks, 1);
+    }
+    Ok(sleeps)
 }
 
 /// Waits until something has happened, perhaps.

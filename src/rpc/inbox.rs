@@ -49,6 +49,9 @@ impl Inbox {
 
     /// The next message; `None` after the last if the peer closed in order.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<capnp::Result<Option<Incoming>>> {
+        if let Some(consumer) = &mut self.consumer {
+            ready!(consumer.poll_turn(cx));
+        }
         let polled = self.poll_parts(cx);
         if let Poll::Ready(Err(_) | Ok(None)) = polled {
             self.close();

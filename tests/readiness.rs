@@ -548,3 +548,76 @@ fn the_descriptor_is_made_once() {
         assert!(name.is_free(), "{:?}", name.left());
     }
 }
+
+/// Four senders, each with pauses of its own; the set's user tries halves that were not told of, takes some out and puts
+/// them in again, and asks without waiting.
+#[test]
+fn a_set_loses_no_wake_whatever_its_user_does_between_waits() {
+    const MESSAGES: u64 = 3000;
+    let names: Vec<_> = (0..4).map(|_| named("between")).collect();
+    let senders: Vec<_> = names.iter().map(|name| Transport::create(name, &config()).unwrap()).collect();
+    let mut receivers: Vec<_> = names.iter().map(|name| Transport::open(name, LONG).unwrap()).collect();
+    let mut set = WaitSet::new().unwrap();
+    for (key, receiver) in receivers.iter_mut().enumerate() {
+        set.insert(key as u64, receiver.halves().1).unwrap();
+    }
+    let mut seed = 0x5EED_u64;
+    let mut dice = move |sides: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % sides
+    };
+    std::thread::scope(|scope| {
+        for (number, mut sender) in senders.into_iter().enumerate() {
+            let pause = [0, 7, 50, 300][number];
+            scope.spawn(move || {
+                for sequence in 0..MESSAGES {
+                    if sequence % 16 == 0 && pause > 0 {
+                        std::thread::sleep(Duration::from_micros(pause));
+                    }
+                    sender.send(&sequence.to_ne_bytes()).unwrap();
+                }
+                sender.finish(LONG).unwrap();
+            });
+        }
+        let mut next = [0u64; 4];
+        let mut receive = |receivers: &mut [Transport], at: usize| match receivers[at].try_recv() {
+            Ok(message) => {
+                assert_eq!(*message, next[at].to_ne_bytes());
+                next[at] += 1;
+                Some(true)
+            }
+            Err(RecvError::Empty) => Some(false),
+            Err(RecvError::Closed) => {
+                assert_eq!(next[at], MESSAGES);
+                None
+            }
+            Err(error) => panic!("{error}"),
+        };
+        while !set.is_empty() {
+            let limit = [Duration::ZERO, Duration::from_micros(50), LONG, LONG][dice(4) as usize];
+            let told = set.wait(Some(limit)).unwrap().to_vec();
+            assert!(limit != LONG || !told.is_empty(), "a wake is lost");
+            for key in told {
+                match receive(&mut receivers, key as usize) {
+                    Some(found) => assert!(found, "told of nothing"),
+                    None => set.remove(key),
+                }
+            }
+            let key = dice(4);
+            match dice(6) {
+                0 => while receive(&mut receivers, key as usize) == Some(true) {},
+                1 => drop(receive(&mut receivers, key as usize)),
+                2 => {
+                    let before = set.len();
+                    set.remove(key);
+                    if set.len() < before {
+                        set.insert(key, receivers[key as usize].halves().1).unwrap();
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+}

@@ -294,6 +294,19 @@ fn an_interruption_makes_the_descriptor_readable() {
     assert!(from_b.arm().unwrap());
 }
 
+#[test]
+fn an_interruption_is_told_to_the_half_and_not_to_its_set() {
+    let name = named("interrupt");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let interrupter = a.interrupter();
+    let mut set = WaitSet::new().unwrap();
+    set.insert(7, a.halves().1).unwrap();
+    assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    interrupter.interrupt();
+    assert!(set.wait(Some(Duration::from_millis(1))).unwrap().is_empty());
+    assert!(matches!(a.halves().1.arm(), Err(RecvError::Interrupted)));
+}
+
 /// An armed half may go back to calls that block.
 #[test]
 fn a_blocking_call_after_arm_is_woken() {

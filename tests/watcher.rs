@@ -245,15 +245,6 @@ fn more_halves_than_one_thread_takes_are_told_all_the_same() {
     spawn("many", &[]).join();
 }
 
-/// What a process has: descriptors, threads, mappings, and memory in pages.
-fn possessions() -> [usize; 4] {
-    let count = |directory| fs::read_dir(directory).unwrap().count();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap().lines().count();
-    let memory = fs::read_to_string("/proc/self/statm").unwrap();
-    let resident = memory.split(' ').nth(1).unwrap().parse().unwrap();
-    [count("/proc/self/fd"), count("/proc/self/task"), maps, resident]
-}
-
 /// Makes halves, has them sleep and wake, and drops them, armed and not, many times.
 fn churn(_: &[String]) {
     let name = named("churn");
@@ -297,16 +288,6 @@ fn halves_that_come_and_go_leave_nothing_in_the_process() {
     spawn("churn", &[]).join();
 }
 
-/// How often the threads of this process have gone to sleep.
-fn sleeps() -> u64 {
-    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|entry| entry.unwrap().path().join("status"));
-    let sleeps = tasks.filter_map(|path| fs::read_to_string(path).ok()).map(|status| {
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.unwrap().trim().parse::<u64>().unwrap()
-    });
-    sleeps.sum()
-}
-
 /// Ten channels that sleep on their descriptors, and nothing happens.
 fn idle(_: &[String]) {
     let names: Vec<_> = (0..10).map(|_| named("idle")).collect();
@@ -320,9 +301,9 @@ fn idle(_: &[String]) {
         assert!(from_peer.arm().unwrap());
     }
     let_the_watcher_sleep();
-    let (before, began) = (sleeps(), Instant::now());
+    let (before, began) = (times_slept(), Instant::now());
     std::thread::sleep(Duration::from_secs(3));
-    let (slept, seconds) = (sleeps() - before, began.elapsed().as_secs());
+    let (slept, seconds) = (times_slept() - before, began.elapsed().as_secs());
     // The watcher looks every two seconds; this thread has slept once.
     assert!(slept <= 3 + seconds, "{slept} times in {seconds} s");
 }

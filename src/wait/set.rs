@@ -41,7 +41,10 @@ const LOOKS: u32 = 128;
 ///
 /// A key is returned again as long as its half has messages that it has not released, and after its peer's end until it
 /// is removed. A half that is dropped is forgotten. One that belongs to a channel that was reopened must be inserted
-/// again. A half belongs in one set at a time, and is not to be waited for otherwise meanwhile.
+/// again. A half belongs in one set at a time, and is not to be waited for otherwise meanwhile: calls that do not wait may
+/// come at any time. A key may be returned though there is nothing but the filling that a long message has left at the end
+/// of the ring. An [`Interrupter`](crate::Interrupter) does not end a set's wait, and neither does a signal: another thread
+/// ends it by a descriptor that the set has, of a pipe for example.
 #[derive(Debug)]
 pub struct WaitSet {
     poller: Poller,

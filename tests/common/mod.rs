@@ -83,6 +83,25 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// What this process has: descriptors, threads, mappings, and memory in pages.
+pub fn possessions() -> [usize; 4] {
+    let count = |directory| std::fs::read_dir(directory).unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let memory = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let resident = memory.split(' ').nth(1).unwrap().parse().unwrap();
+    [count("/proc/self/fd"), count("/proc/self/task"), maps, resident]
+}
+
+/// How often the threads of this process have gone to sleep.
+pub fn times_slept() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("status"));
+    let times = tasks.filter_map(|path| std::fs::read_to_string(path).ok()).map(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    });
+    times.sum()
+}
+
 /// Message number `index` of a test: as many bytes, and no other message's.
 pub fn pattern(index: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (index.wrapping_mul(131).wrapping_add(at * 7) >> (at % 3)) as u8).collect()

@@ -88,7 +88,8 @@ fn answer(result: c_int) -> io::Result<()> {
 }
 
 /// What the system does, as its header and its users describe it, done by Linux's futex.
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::Cell;
@@ -107,8 +108,10 @@ mod tests {
     }
 
     fn fail(errno: c_int) -> c_int {
+        // SAFETY: takes no argument.
+        let place = unsafe { libc::__errno_location() };
         // SAFETY: the C library's own place for this thread's error.
-        unsafe { *libc::__errno_location() = errno };
+        unsafe { *place = errno };
         -1
     }
 

@@ -1,8 +1,8 @@
 //! Loom tries every order in which the two sides' steps can happen and every value a weak memory may show. Compiles
 //! `src/protocol` with loom's atomics. Run with
-//! `RUSTFLAGS="--cfg loom" cargo test --release --test protocol_models`; with `LOOM_EXHAUSTIVE=1` and the name of a
+//! `RUSTFLAGS="--cfg loom_models" cargo test --release --test protocol_models`; with `LOOM_EXHAUSTIVE=1` and the name of a
 //! model without a bound on preemptions: a minute for the ends, many for the rest.
-#![cfg(loom)]
+#![cfg(loom_models)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "the models use a part of the protocol")]
 
@@ -480,7 +480,7 @@ fn tapped<const SLOTS: usize>(
                 }
                 if !matches!(write, Write::Aborted(_)) {
                     tail += count;
-                    producer.words.publish::<Model>(tail, Fence::Full);
+                    producer.words.publish::<Model>(tail, Fence::Full, || ());
                 }
             }
         });

@@ -154,6 +154,7 @@ int main(int argc, char **argv) {
             need(cshm_release(t), CSHM_OK, "release");
         }
         need(status, CSHM_PEER_DEAD, "the end of the stream");
+        need(cshm_free(t), CSHM_OK, "free");
         return 0;
     }
     for (number = 0; number < ROUNDS; ++number) {

@@ -33,8 +33,6 @@ pub struct cshm_transport {
 pub(crate) struct Tx {
     /// Before what it borrows from: parts drop in order.
     pub(crate) slot: Option<WriteSlot<'static>>,
-    /// Bytes that the open reservation can hold.
-    pub(crate) capacity: usize,
     pub(crate) batch: Option<Batch<'static>>,
     /// None once closed.
     producer: Option<NonNull<Producer>>,
@@ -220,7 +218,7 @@ impl cshm_transport {
     pub(crate) fn boxed(transport: Transport, sends: MessageKind) -> *mut Self {
         let value_size = if let MessageKind::Pod { size, .. } = sends { size } else { 0 };
         let handle = Self {
-            tx: Tx { slot: None, capacity: 0, batch: None, producer: None, value_size },
+            tx: Tx { slot: None, batch: None, producer: None, value_size },
             rx: Rx { slot: None, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
             shared: None,
             ends: Ends::Whole(transport),

@@ -73,13 +73,15 @@ pub unsafe extern "C" fn cshm_commit(transport: *mut cshm_transport, len: usize)
     guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
-        let open = tx.slot.is_some();
-        if !open || len > tx.capacity || tx.is_no_value(len) {
-            return Err(tx.cannot_commit(len));
+        // Looked at where it is, and moved only then: as it is read, so it was written, word by word.
+        let Some(open) = &tx.slot else {
+            return Err(tx.nothing("no reservation is open"));
+        };
+        if len > open.len() || tx.is_no_value(len) {
+            return Err(tx.cannot_commit(open.len(), len));
         }
-        if let Some(slot) = tx.slot.take() {
-            slot.commit(len);
-        }
+        let Some(slot) = tx.slot.take() else { return Ok(()) };
+        slot.commit(len);
         Ok(())
     })
 }
@@ -92,7 +94,7 @@ pub unsafe extern "C" fn cshm_abort(transport: *mut cshm_transport) -> cshm_stat
         let tx = unsafe { cshm_transport::tx(transport) }?;
         match tx.slot.take() {
             Some(_) => Ok(()),
-            None => Err(tx.cannot_commit(0)),
+            None => Err(tx.nothing("no reservation is open")),
         }
     })
 }
@@ -176,7 +178,6 @@ impl Tx {
     #[inline(always)]
     fn hold(&mut self, mut slot: WriteSlot<'static>) -> cshm_write_slot {
         let said = cshm_write_slot { data: slot.as_mut_ptr(), capacity: slot.len() };
-        self.capacity = said.capacity;
         self.slot = Some(slot);
         said
     }
@@ -201,14 +202,11 @@ impl Tx {
     }
 
     #[cold]
-    fn cannot_commit(&self, len: usize) -> Failed {
-        if self.slot.is_none() {
-            return self.nothing("no reservation is open");
+    fn cannot_commit(&self, capacity: usize, len: usize) -> Failed {
+        if len <= capacity {
+            return self.not_a_value(len);
         }
-        if len > self.capacity {
-            let what = format_args!("{len} bytes do not fit a reservation of {}", self.capacity);
-            return Failed::detailed(CSHM_TOO_LARGE, what);
-        }
-        self.not_a_value(len)
+        let what = format_args!("{len} bytes do not fit a reservation of {capacity}");
+        Failed::detailed(CSHM_TOO_LARGE, what)
     }
 }

@@ -581,3 +581,37 @@ fn directed(args: &[String]) {
         tx.send(&message[..index % 8]).unwrap();
     }
 }
+
+#[test]
+fn what_is_at_hand_needs_no_look() {
+    let name = unique("at-hand");
+    let (mut a, mut b) = Transport::create(&name, &Config::new().slot_size(8).slot_count(4))
+        .map(|a| (a.split(), Transport::open(&name, LONG).unwrap().split()))
+        .unwrap();
+    let (sender, receiver) = (&mut a.0, &mut b.1);
+    for number in 0..4 {
+        let mut slot = sender.reserve_at_hand().expect("a fresh ring is known to be empty");
+        slot[0] = number;
+        slot.commit(1);
+    }
+    assert!(sender.reserve_at_hand().is_none(), "the ring is full");
+    assert!(receiver.recv_at_hand().is_none(), "nobody has looked yet");
+    assert_eq!(*receiver.try_recv().unwrap(), [0]);
+    for number in 1..4 {
+        assert_eq!(*receiver.recv_at_hand().expect("seen by that look"), [number]);
+    }
+    assert!(receiver.recv_at_hand().is_none());
+    assert!(sender.reserve_at_hand().is_none(), "there is room, and nobody has looked");
+    sender.try_send(b"looked").unwrap();
+    sender.reserve_at_hand().expect("seen by that look").commit(0);
+
+    // A span is none, and neither is what comes to a receiver that is gone.
+    assert_eq!(*receiver.try_recv().unwrap(), *b"looked");
+    assert!(receiver.recv_at_hand().is_some_and(|message| message.is_empty()));
+    sender.try_reserve_span(12).unwrap().commit(12);
+    assert!(receiver.recv_at_hand().is_none());
+    assert_eq!(receiver.try_recv().unwrap().len(), 12);
+    drop(b);
+    assert!(sender.reserve_at_hand().is_none());
+    assert!(matches!(sender.try_reserve(), Err(SendError::Closed)));
+}

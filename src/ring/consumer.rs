@@ -302,6 +302,20 @@ impl Consumer {
         self.next
     }
 
+    /// Steps over the oldest message, if it is known to be there and takes one slot.
+    #[inline(always)]
+    pub(super) fn message_at_hand(&mut self) -> Option<Message> {
+        if self.next == self.known {
+            return None;
+        }
+        let sequence = self.next;
+        let length = self.endpoint.view.length(sequence).load(Ordering::Relaxed);
+        step("recv");
+        let message = self.endpoint.view.single(sequence, length, self.least)?;
+        self.next = self.next.wrapping_add(1);
+        Some(message)
+    }
+
     /// Steps over the oldest message: its length is read once and checked.
     #[inline(always)]
     pub(super) fn message(&mut self, limit: WaitLimit) -> Result<Message, RecvError> {

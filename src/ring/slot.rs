@@ -37,6 +37,14 @@ impl Producer {
             = |half, limit| half.send_within(message, limit), ready half.slot_ready(message.len());
     }
 
+    /// The next slot, if it is known to be free from an earlier look: a [`try_reserve`](Self::try_reserve) without the look. It
+    /// calls nothing, so a binding for another language has a short way. `None` says nothing but that a look is due.
+    #[inline(always)]
+    pub fn reserve_at_hand(&mut self) -> Option<WriteSlot<'_>> {
+        let room = self.room_at_hand()?;
+        Some(WriteSlot::new(self, room, Commit::Now))
+    }
+
     #[inline(always)]
     pub(crate) fn reserve_within(&mut self, limit: WaitLimit) -> Result<WriteSlot<'_>, SendError> {
         let room = self.room(limit)?;
@@ -188,6 +196,15 @@ impl Consumer {
         #[errors("")]
         try_recv_latest, recv_latest, recv_latest_timeout, recv_latest_async() -> ReadSlot<'_>, RecvError
             = |half, limit| half.recv_latest_within(limit), ready half.message_ready();
+    }
+
+    /// The oldest message, if it is known to be there from an earlier look and is no longer than a slot: a
+    /// [`try_recv`](Self::try_recv) without the look. It calls nothing, so a binding for another language has a short way.
+    /// `None` says nothing but that a look is due.
+    #[inline(always)]
+    pub fn recv_at_hand(&mut self) -> Option<ReadSlot<'_>> {
+        let message = self.message_at_hand()?;
+        Some(ReadSlot::new(self, message))
     }
 
     #[inline(always)]

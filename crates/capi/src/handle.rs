@@ -111,6 +111,16 @@ impl Tx {
         self.half()
     }
 
+    /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
+    #[inline(always)]
+    pub(crate) fn idle_now(&mut self) -> Option<&'static mut Producer> {
+        if self.slot.is_some() || self.batch.is_some() {
+            return None;
+        }
+        // SAFETY: as in `half`.
+        self.producer.map(|mut producer| unsafe { producer.as_mut() })
+    }
+
     #[inline(always)]
     fn half(&mut self) -> Outcome<&'static mut Producer> {
         let mut producer = self.producer.ok_or_else(closed)?;
@@ -163,6 +173,16 @@ impl Rx {
         // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so this is the only
         // reference.
         Ok(unsafe { consumer.as_mut() })
+    }
+
+    /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
+    #[inline(always)]
+    pub(crate) fn idle_now(&mut self) -> Option<&'static mut Consumer> {
+        if self.slot.is_some() || self.window.is_some() {
+            return None;
+        }
+        // SAFETY: as in `idle`.
+        self.consumer.map(|mut consumer| unsafe { consumer.as_mut() })
     }
 
     /// The half, for a while in which this handle does not give it to anybody: C code runs meanwhile.
@@ -239,10 +259,21 @@ impl cshm_transport {
         if handle.is_null() {
             return Err(Failed::null("transport"));
         }
+        // SAFETY: it is not null, and the caller's promise.
+        Ok(unsafe { Self::tx_of(handle) })
+    }
+
+    /// The sending half of a handle that is not null.
+    ///
+    /// # Safety
+    ///
+    /// As for [`tx`](Self::tx).
+    #[inline(always)]
+    pub(crate) unsafe fn tx_of<'a>(handle: *mut Self) -> &'a mut Tx {
         // SAFETY: the handle is alive, and this is a place within it.
         let tx = unsafe { addr_of_mut!((*handle).tx) };
         // SAFETY: nobody else has this part: the caller's promise.
-        Ok(unsafe { &mut *tx })
+        unsafe { &mut *tx }
     }
 
     /// The receiving half.
@@ -255,10 +286,21 @@ impl cshm_transport {
         if handle.is_null() {
             return Err(Failed::null("transport"));
         }
+        // SAFETY: it is not null, and the caller's promise.
+        Ok(unsafe { Self::rx_of(handle) })
+    }
+
+    /// The receiving half of a handle that is not null.
+    ///
+    /// # Safety
+    ///
+    /// As for [`rx`](Self::rx).
+    #[inline(always)]
+    pub(crate) unsafe fn rx_of<'a>(handle: *mut Self) -> &'a mut Rx {
         // SAFETY: the handle is alive, and this is a place within it.
         let rx = unsafe { addr_of_mut!((*handle).rx) };
         // SAFETY: nobody else has this part: the caller's promise.
-        Ok(unsafe { &mut *rx })
+        unsafe { &mut *rx }
     }
 
     /// What any thread may use.

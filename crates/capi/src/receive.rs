@@ -7,7 +7,7 @@ use transport::{Consumer, ReadSlot, RecvError};
 
 use crate::arguments::{CSHM_NOW, output, wait};
 use crate::handle::{Rx, cshm_transport};
-use crate::status::cshm_status::CSHM_NOTHING_OPEN;
+use crate::status::cshm_status::{CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, cshm_status, guarded};
 
 /// A received message, where it lies.
@@ -31,6 +31,29 @@ impl cshm_read_slot {
 /// read-only: it trusts the peer to leave a committed slot alone. For a peer that is not trusted use cshm_recv_copied().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_recv(
+    transport: *mut cshm_transport,
+    timeout_ns: i64,
+    out: *mut cshm_read_slot,
+) -> cshm_status {
+    if !transport.is_null() && !out.is_null() {
+        // SAFETY: the header's contract.
+        let rx = unsafe { cshm_transport::rx_of(transport) };
+        if let Some(slot) = rx.idle_now().and_then(Consumer::recv_at_hand) {
+            let said = rx.hold(slot);
+            // SAFETY: the header's contract.
+            unsafe { out.write(said) };
+            return CSHM_OK;
+        }
+    }
+    // SAFETY: the header's contract.
+    unsafe { recv_after_a_look(transport, timeout_ns, out) }
+}
+
+/// # Safety
+///
+/// As for [`cshm_recv`].
+#[inline(never)]
+unsafe fn recv_after_a_look(
     transport: *mut cshm_transport,
     timeout_ns: i64,
     out: *mut cshm_read_slot,

@@ -6,7 +6,7 @@ use transport::{Batch, Producer, SendError, WriteSlot};
 
 use crate::arguments::{CSHM_NOW, bytes, output, wait};
 use crate::handle::{Tx, busy, cshm_transport};
-use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_TOO_LARGE};
+use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
 use crate::status::{Failed, cshm_status, guarded};
 
 /// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
@@ -23,6 +23,29 @@ pub struct cshm_write_slot {
 /// Reserves the next slot. In a batch it does not wait, whatever the timeout says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_reserve(
+    transport: *mut cshm_transport,
+    timeout_ns: i64,
+    out: *mut cshm_write_slot,
+) -> cshm_status {
+    if !transport.is_null() && !out.is_null() {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx_of(transport) };
+        if let Some(slot) = tx.idle_now().and_then(Producer::reserve_at_hand) {
+            let said = tx.hold(slot);
+            // SAFETY: the header's contract.
+            unsafe { out.write(said) };
+            return CSHM_OK;
+        }
+    }
+    // SAFETY: the header's contract.
+    unsafe { reserve_after_a_look(transport, timeout_ns, out) }
+}
+
+/// # Safety
+///
+/// As for [`cshm_reserve`].
+#[inline(never)]
+unsafe fn reserve_after_a_look(
     transport: *mut cshm_transport,
     timeout_ns: i64,
     out: *mut cshm_write_slot,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,12 +67,11 @@ pub struct Server<C = Transport> {
     listens: bool,
     /// Until when it does not, for want of what the system refused.
     rests: Option<Instant>,
-    pending: HashMap<u64, Pending>,
+    pending: HashMap<u64, Pending<C>>,
     next: u64,
     told: Vec<u64>,
     #[cfg(feature = "async")]
     waiting: Waiting,
-    kind: PhantomData<fn() -> C>,
 }
 
 /// Says whether a client may connect.
@@ -101,13 +99,13 @@ enum Turn<C> {
 }
 
 /// A client whose handshake is not over.
-struct Pending {
+struct Pending<C> {
     socket: Socket,
     peer: Peer,
     /// When it will have taken too long.
     until: Option<Instant>,
-    /// Its channel, once it was welcomed.
-    channel: Option<Arc<SideGuard>>,
+    /// Its channel, once it was welcomed. Should it join too late, it finds that closed.
+    channel: Option<C>,
 }
 
 impl<C: Kind> Server<C> {
@@ -147,7 +145,6 @@ impl<C: Kind> Server<C> {
             told: Vec::new(),
             #[cfg(feature = "async")]
             waiting: Waiting::default(),
-            kind: PhantomData,
         })
     }
 
@@ -239,7 +236,7 @@ impl<C: Kind> Server<C> {
     pub fn limits(&mut self, limits: Limits) {
         self.limits = limits;
         // What the system refuses now is tried again, and told, by whoever accepts.
-        let _ = self.settle();
+        let _ = self.listen_if_free();
     }
 
     /// Says who may connect, by what the system attests of a client. Everybody may otherwise who can reach the socket: the
@@ -261,7 +258,7 @@ impl<C: Kind> Server<C> {
 
     /// Waits for something to do, so long, and does it until a client has joined.
     fn turn(&mut self, limit: Option<Duration>) -> Result<Turn<C>, AcceptError> {
-        self.settle().map_err(refused("watch the socket"))?;
+        self.listen_if_free().map_err(refused("watch the socket"))?;
         let mut told = std::mem::take(&mut self.told);
         told.clear();
         match self.poller.wait(limit, &mut told) {
@@ -273,9 +270,7 @@ impl<C: Kind> Server<C> {
             done = match key {
                 LISTENER => self.admit().map(|()| Turn::Something),
                 ALARM => continue,
-                key => self
-                    .go_on(key)
-                    .map(|side| side.map_or(Turn::Something, |s| Turn::Joined(C::from_side(s)))),
+                key => self.go_on(key).map(|channel| channel.map_or(Turn::Something, Turn::Joined)),
             };
             // What is left is told again.
             if !matches!(done, Ok(Turn::Something)) {
@@ -283,17 +278,20 @@ impl<C: Kind> Server<C> {
             }
         }
         self.told = told;
-        // Whoever waits for the descriptor waits from here on. What is refused is told by the next turn.
-        let _ = self.settle();
+        if !matches!(done, Ok(Turn::Joined(_))) {
+            // Only now, when all that was said is heard.
+            let now = Instant::now();
+            self.pending.retain(|_, client| client.until.is_none_or(|until| until > now));
+        }
+        // Whoever waits for the descriptor waits from here on. What is refused now is told by the next turn.
+        let _ = self.listen_if_free();
         done
     }
 
-    /// Drops those who have taken too long, and listens unless there are too many of them.
-    fn settle(&mut self) -> io::Result<()> {
+    /// Listens unless there are too many who have not joined yet, and sets the alarm for the first who is late.
+    fn listen_if_free(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let late = |until: Option<Instant>| until.is_some_and(|until| until <= now);
-        self.pending.retain(|_, client| !late(client.until));
-        self.rests = self.rests.filter(|_| !late(self.rests));
+        self.rests = self.rests.filter(|&rests| rests > now);
         let listens = self.rests.is_none() && (!self.is_full() || self.dispensable().is_some());
         if listens && !self.listens {
             self.poller.add(&self.held.socket, LISTENER)?;
@@ -352,7 +350,7 @@ impl<C: Kind> Server<C> {
     }
 
     /// Goes on with a client that has said something, or is gone.
-    fn go_on(&mut self, key: u64) -> Result<Option<NewSide>, AcceptError> {
+    fn go_on(&mut self, key: u64) -> Result<Option<C>, AcceptError> {
         let Some(mut client) = self.pending.remove(&key) else { return Ok(None) };
         // More than a packet, so that a longer one is known.
         let mut packet = [0; PACKET_BYTES + 1];
@@ -368,19 +366,18 @@ impl<C: Kind> Server<C> {
         };
         match client.channel.take() {
             None => self.welcome(key, client, packet).map(|()| None),
-            Some(guard) if packet == JOINED && guard.pair.peer_attached() => {
+            Some(channel) if packet == JOINED && channel.peer_attached() => {
                 step("accept: joined");
-                let (config, payloads) = (self.config.clone(), self.payloads);
-                Ok(Some(NewSide { guard, config, payloads, peer: client.peer }))
+                Ok(Some(channel))
             }
             Some(_) => Ok(None),
         }
     }
 
     /// Answers a hello, with a channel if all is well.
-    fn welcome(&mut self, key: u64, mut client: Pending, packet: &[u8]) -> Result<(), AcceptError> {
+    fn welcome(&mut self, key: u64, mut client: Pending<C>, packet: &[u8]) -> Result<(), AcceptError> {
         let offer = Offer::new(self.payloads, Some(self.config.tag.as_deref().unwrap_or("")));
-        let refuse = |client: &Pending, verdict| {
+        let refuse = |client: &Pending<C>, verdict| {
             // It may be gone.
             let _ = client.socket.send(&Answer::packet(&offer, verdict), &[]);
         };
@@ -407,7 +404,9 @@ impl<C: Kind> Server<C> {
         let sent = client.socket.send(&Answer::packet(&offer, Verdict::Welcome), &handed.descriptors());
         step("accept: answered");
         if sent.is_ok() {
-            client.channel = Some(guard);
+            let (config, payloads) = (self.config.clone(), self.payloads);
+            let side = NewSide { guard, config, payloads, peer: client.peer };
+            client.channel = Some(C::from_side(side));
             self.pending.insert(key, client);
         }
         Ok(())

@@ -64,6 +64,8 @@ pub trait Kind: Sized {
     fn declared(config: &Config) -> Result<Declared, ConfigError>;
     #[doc(hidden)]
     fn from_side(side: NewSide) -> Self;
+    #[doc(hidden)]
+    fn peer_attached(&self) -> bool;
     /// Whether the peer has died. Asks the system.
     #[doc(hidden)]
     fn peer_is_gone(&self) -> bool;
@@ -298,6 +300,10 @@ macro_rules! duplex_methods {
 
             fn from_side(side: $crate::transport::NewSide) -> Self {
                 Self(Duplex::from_side(side))
+            }
+
+            fn peer_attached(&self) -> bool {
+                self.0.peer_attached()
             }
 
             fn peer_is_gone(&self) -> bool {

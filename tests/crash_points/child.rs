@@ -320,12 +320,12 @@ pub fn now() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
 }
 
-fn say(word: &str) {
+pub fn say(word: &str) {
     println!("\n@{word}");
     std::io::stdout().flush().unwrap();
 }
 
-const ROLE: &str = "SHM_CRASH";
+pub const ROLE: &str = "SHM_CRASH";
 
 /// In the test `deaths::child`: dies in an operation.
 pub fn play() {
@@ -359,13 +359,14 @@ pub struct Doomed {
 
 impl Doomed {
     pub fn start(operation: &Operation, side: Side, name: &str, step: usize) -> Self {
-        let role = format!("{}\x1f{side:?}\x1f{name}\x1f{step}", operation.name);
+        Self::begin("deaths::child", format!("{}\x1f{side:?}\x1f{name}\x1f{step}", operation.name))
+    }
+
+    /// Starts this program again, for one of its tests.
+    pub fn begin(test: &str, role: String) -> Self {
         let words = this_program();
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .args(["--exact", "deaths::child", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role);
+        command.args(&words[1..]).args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role);
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }

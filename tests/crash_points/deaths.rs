@@ -71,19 +71,21 @@ fn the_survivor_is_told_the_truth_wherever_its_peer_dies() {
     });
 
     let killed_at: BTreeSet<_> = reports.iter().flat_map(|report| report.steps.iter().cloned()).collect();
-    assert_eq!(
-        killed_at,
-        steps_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")),
-        "each step of the source"
-    );
+    // A server's steps are another test's.
+    let mut steps = steps_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    steps.retain(|step| !SERVERS.iter().any(|operation| step.starts_with(operation)));
+    assert_eq!(killed_at, steps, "each step of the source");
     let slowest = reports.iter().map(|report| report.slowest).max().unwrap();
     let killed: usize = reports.iter().map(|report| report.steps.len()).sum();
     println!("{} different steps; every death found out within {slowest:?}", killed_at.len());
     println!("guarantee: steps killed: {killed}");
 }
 
+/// What the steps of servers and their clients begin with.
+pub const SERVERS: [&str; 4] = ["bind: ", "unbind: ", "accept: ", "connect: "];
+
 /// The names of all steps in the source.
-fn steps_in(directory: &Path) -> BTreeSet<String> {
+pub fn steps_in(directory: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

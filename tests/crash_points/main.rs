@@ -14,5 +14,7 @@ mod child;
 mod common;
 #[cfg(crash_points)]
 mod deaths;
+#[cfg(all(crash_points, target_os = "linux"))]
+mod servers;
 #[cfg(crash_points)]
 mod survivor;

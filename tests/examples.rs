@@ -222,6 +222,64 @@ fn a_killed_receiver_fails_the_sender_who_leaves_nothing() {
 }
 
 #[cfg(target_os = "linux")]
+mod servers {
+    use super::*;
+
+    /// The only line that begins so, and what follows.
+    #[track_caller]
+    fn lines(output: &Output, begin: &str) -> Vec<String> {
+        assert_success(output);
+        let text = text(&output.stdout);
+        text.lines().filter_map(|line| line.strip_prefix(begin)).map(str::to_owned).collect()
+    }
+
+    /// The numbers in a line.
+    fn numbers(line: &str) -> Vec<u64> {
+        line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
+    }
+
+    #[test]
+    fn a_server_has_ten_clients_one_of_which_is_killed_and_replaced() {
+        let output = start("server", &[]).finish();
+        let said = lines(&output, "");
+        assert_eq!(said, ["10001 calls answered; 10 clients left in order, 1 died"]);
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn an_async_server_has_a_task_for_each_client() {
+        let output = start("async_server", &[]).finish();
+        assert_eq!(lines(&output, ""), ["10000 numbers of 10 clients added up"]);
+    }
+
+    #[test]
+    fn a_broadcast_skips_or_drops_its_slow_reader() {
+        for policy in ["skip", "drop"] {
+            let output = start("broadcast", &[policy]).finish();
+            let [written] = &lines(&output, "writer: ")[..] else { panic!("{}", text(&output.stdout)) };
+            let [quotes, skipped, dropped] = numbers(written)[..] else { panic!("{written}") };
+            let readers: Vec<_> = lines(&output, "reader: ").iter().map(|line| numbers(line)).collect();
+            assert_eq!((quotes, readers.len()), (5000, 4));
+            // Each reads until the end, a slow one too; all that it missed it was refused.
+            assert!(readers.iter().all(|reader| reader[0] > 0), "{readers:?}");
+            let (missed, joined) =
+                readers.iter().fold((0, 0), |(m, j), reader| (m + reader[1], j + reader[2]));
+            assert_eq!(joined, 4 + dropped, "{readers:?}");
+            match policy {
+                "skip" => assert!(skipped > 0 && missed <= skipped && dropped == 0, "{written} {readers:?}"),
+                _ => assert!(skipped == 0 && dropped > 0, "{written} {readers:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn workers_share_out_and_what_a_killed_one_had_goes_to_another() {
+        let output = start("workers", &[]).finish();
+        assert_eq!(lines(&output, ""), ["2262 primes below 20000; 1 workers died"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
 mod interrupted {
     use super::*;
     use common::eventually;

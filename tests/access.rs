@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use capnproto_shm_transport::{Config, CreateError, OpenError, RemoveError, SegmentError, Stats, Transport};
+use capnproto_shm_transport::{
+    AcceptError, Config, CreateError, OpenError, RemoveError, SegmentError, Server, Stats, Transport, WaitSet,
+};
 use common::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -28,6 +30,8 @@ fn child() {
         ("mask", mask),
         ("busy", busy),
         ("stranger", stranger),
+        ("server_guest", server_guest),
+        ("server_host", server_host),
     ]);
 }
 
@@ -500,4 +504,101 @@ fn an_owner_with_a_number_in_the_namespace_is_known() {
     assert_eq!(&*a.recv_timeout(LONG).unwrap(), b"to myself");
     guest.go();
     guest.join();
+}
+
+/// Connects with the mode that it is told, and echoes; or is refused.
+fn server_guest(args: &[String]) {
+    let wait = if args[2] == "joins" { LONG } else { Duration::ZERO };
+    match Transport::connect_with(&args[0], wait, &config(mode_of(&args[1]))) {
+        Ok(mut b) => {
+            say("joins");
+            let message = b.recv_timeout(LONG).unwrap().to_vec();
+            b.send_timeout(&message, LONG).unwrap();
+            hold();
+        }
+        Err(OpenError::Segment {
+            source: SegmentError::Owner { .. } | SegmentError::Mode { .. }, ..
+        }) => say("refused"),
+        Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            say("refused");
+        }
+        Err(other) => panic!("{other}"),
+    }
+    let bound = Server::<Transport>::bind(&args[0], &config(0o600));
+    assert!(matches!(&bound, Err(CreateError::Segment { .. } | CreateError::InUse { .. })), "{bound:?}");
+}
+
+#[test]
+fn another_user_connects_to_a_server_only_if_both_say_so() {
+    let Some(other) = other_user() else { return };
+    for (mine, theirs, group, what) in [
+        ("600", "600", NOBODY, "refused"),
+        ("600", "666", NOBODY, "refused"),
+        ("660", "660", NOBODY, "refused"),
+        ("666", "600", NOBODY, "refused"),
+        ("660", "600", 0, "refused"),
+        ("666", "666", NOBODY, "joins"),
+        ("660", "660", 0, "joins"),
+    ] {
+        let name = named("served");
+        let mut server = Server::<Transport>::bind(&name, &config(mode_of(mine))).unwrap();
+        let mut guest = other.spawn(group, "server_guest", &[&name, theirs, what]);
+        if what == "joins" {
+            let mut a = server.accept().unwrap();
+            let peer = a.peer().unwrap();
+            assert_eq!((peer.pid, peer.uid, peer.gid), (guest.id(), NOBODY, group));
+            guest.wait_for(what);
+            // Its events are another user's too: it is woken for the answer, and so is this side.
+            let mut set = WaitSet::new().unwrap();
+            set.insert(0, a.halves().1).unwrap();
+            assert!(set.wait(Some(Duration::from_millis(5))).unwrap().is_empty());
+            a.send(b"to another").unwrap();
+            assert_eq!(set.wait(Some(LONG)).unwrap(), [0]);
+            assert_eq!(&*a.recv_timeout(LONG).unwrap(), b"to another");
+            guest.go();
+        } else {
+            guest.wait_for(what);
+            assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
+            assert_eq!(server.clients(), 0);
+        }
+        guest.join();
+    }
+}
+
+/// Serves one client.
+fn server_host(args: &[String]) {
+    let mut server = Server::<Transport>::bind(&args[0], &config(mode_of(&args[1]))).unwrap();
+    say("bound");
+    if let Ok(mut a) = server.accept_timeout(Duration::from_millis(args[2].parse().unwrap())) {
+        a.send(b"from another").unwrap();
+        hold();
+    }
+}
+
+/// Root may connect to any server, so what keeps it from a wrong one is this library's own look.
+#[test]
+fn a_client_that_may_connect_anywhere_joins_no_other_users_server_unasked() {
+    let Some(other) = other_user() else { return };
+    for (theirs, mine, joins) in [("600", 0o600, false), ("666", 0o600, false), ("666", 0o666, true)] {
+        let name = named("their-server");
+        let wait = if joins { "60000" } else { "50" };
+        let mut host = other.spawn(NOBODY, "server_host", &[&name, theirs, wait]);
+        host.wait_for("bound");
+        match Transport::connect_with(&name, LONG, &config(mine)) {
+            Ok(mut b) => {
+                assert!(joins);
+                assert_eq!(&*b.recv().unwrap(), b"from another");
+                assert_eq!(b.peer().unwrap().uid, NOBODY);
+                host.go();
+            }
+            Err(OpenError::Segment {
+                source: SegmentError::Owner { .. } | SegmentError::Mode { .. },
+                ..
+            }) => {
+                assert!(!joins);
+            }
+            Err(other) => panic!("{other}"),
+        }
+        host.join();
+    }
 }

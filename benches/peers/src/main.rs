@@ -17,6 +17,7 @@ mod report;
 mod runner;
 mod sample;
 mod sections;
+mod server;
 mod spinner;
 mod task;
 
@@ -75,6 +76,7 @@ enum Role {
     IdlePeer { name: String },
     Lead { contender: String, spec: String },
     Memory { name: String },
+    Server { part: String, name: String },
     Spin { processor: usize },
 }
 
@@ -88,6 +90,7 @@ fn main() -> Result<()> {
         Some(Role::IdlePeer { name }) => idle::peer(&name),
         Some(Role::Lead { contender, spec }) => crowd::lead(&contender, &serde_json::from_str(&spec)?),
         Some(Role::Memory { name }) => memory::follow(&name),
+        Some(Role::Server { part, name }) => server::play(&part, &name),
         Some(Role::Spin { processor }) => spinner::spin(processor),
         None => measure(&options),
     }
@@ -133,6 +136,13 @@ fn measure(options: &Options) -> Result<()> {
     }
     if "memory".contains(&options.only) {
         results.memory = Some(memory::measure().map_err(|error| format!("{error:#}")));
+    }
+    if "served".contains(&options.only) {
+        let watched = Duration::from_secs(if options.quick { 1 } else { 5 });
+        eprintln!("{:4.0} s  server", began.elapsed().as_secs_f64());
+        runner::watch(Some("server".to_owned()));
+        results.served = Some(server::measure(watched).map_err(|error| format!("{error:#}")));
+        runner::watch(None);
     }
     results.least = runner.least();
     report::write(&results, pace, &options.out)?;

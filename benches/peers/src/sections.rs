@@ -15,6 +15,7 @@ pub const STREAM: Job = Job::OneWay { build_ns: 0 };
 /// The series of the document, by what they are called there.
 pub mod series {
     pub const OURS: &str = "ours";
+    pub const SERVED: &str = "ours, from a server";
     pub const COPIED: &str = "ours, send()";
     pub const BATCHED: &str = "ours, batch + drain";
     pub const PARK: &str = "ours, Park";
@@ -67,6 +68,7 @@ pub const ALL: &[fn(&Results, Pace) -> Section] = &[
     crowd,
     slots,
     channels,
+    served,
     runs,
     tasks,
     tasks_one_way,
@@ -485,6 +487,31 @@ fn channels(_: &Results, _: Pace) -> Section {
             Group::new(numbers.map(|n| entry("ours, one way", n, STREAM)).into()),
         ],
     }
+}
+
+fn served(_: &Results, _: Pace) -> Section {
+    let group = |job, x| {
+        Group::new(vec![
+            Entry::new(OURS, "ours", 64, job).at(x),
+            Entry::new(SERVED, "ours-served", 64, job).at(x),
+        ])
+    };
+    Section {
+        id: "served",
+        title: "A channel from a server",
+        about: "64 bytes over a channel that a server gave its client, beside one that has a name of its own.",
+        axis: Axis { name: "way", format: way, plot: false, base: None },
+        unit: Unit::Nanos,
+        groups: vec![group(TRIP, THERE_AND_BACK), group(STREAM, ONE_WAY)],
+    }
+}
+
+/// Columns of the section about a channel from a server.
+pub const ONE_WAY: f64 = 1.0;
+pub const THERE_AND_BACK: f64 = 2.0;
+
+fn way(n: f64) -> String {
+    if n == ONE_WAY { "one way" } else { "round trip" }.to_owned()
 }
 
 fn runs(_: &Results, pace: Pace) -> Section {

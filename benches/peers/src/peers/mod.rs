@@ -54,6 +54,7 @@ contenders! {
     "ours" => ours::Ours<ours::InPlace>,
     "ours-copied" => ours::Ours<ours::Copied>,
     "ours-batched" => ours::Ours<ours::Batched>,
+    "ours-served" => ours::Served,
     "ours-many" => ours::Ours<ours::Many>,
     "ours-request" => ours_capnp::OursCapnp<request::Request>,
     "ours-quotes" => ours_capnp::OursCapnp<quotes::Quotes>,

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use anyhow::Result;
-use capnproto_shm_transport::{Config, Consumer, PollMode, Producer, SendError, Transport};
+use capnproto_shm_transport::{Config, Consumer, PollMode, Producer, SendError, Server, Transport};
 
 use crate::contender::{Contender, Poll, Receiver, Sender, Spec};
 
@@ -213,5 +213,29 @@ impl<S: Style + Sender> Contender for Ours<S> {
 
     fn accept(offer: Self::Offer) -> Result<(S, S::Rx)> {
         Ok(offer)
+    }
+}
+
+/// The same over the channel that a server gives.
+pub struct Served;
+
+impl Contender for Served {
+    type Tx = InPlace;
+    type Rx = One;
+    type Offer = Server<Transport>;
+
+    fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
+        Ok((Server::bind(&spec.name, &config(spec))?, String::new()))
+    }
+
+    fn join(spec: &Spec, _: &str) -> Result<(InPlace, One)> {
+        let own = Config::new().poll(poll(spec));
+        let (tx, rx) = Transport::connect_with(&spec.name, PATIENCE, &own)?.split();
+        Ok((InPlace(tx), One(rx)))
+    }
+
+    fn accept(mut offer: Self::Offer) -> Result<(InPlace, One)> {
+        let (tx, rx) = offer.accept_timeout(PATIENCE)?.split();
+        Ok((InPlace(tx), One(rx)))
     }
 }

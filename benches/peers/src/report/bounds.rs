@@ -8,7 +8,8 @@ use crate::idle::{CHANNELS, Idle, Waiter};
 use crate::peers::{quotes, request};
 use crate::sample::Figures;
 use crate::sections::series::*;
-use crate::sections::{ALONE, BOOKS, BUSY, PAIRS, PERIODS, SET, ZERO_COPY_SLOTS};
+use crate::sections::{ALONE, BOOKS, BUSY, ONE_WAY, PAIRS, PERIODS, SET, THERE_AND_BACK, ZERO_COPY_SLOTS};
+use crate::server::{self, Served};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -136,6 +137,7 @@ pub fn table(results: &Results) -> Vec<Bound> {
         table.push(least(&what, 1.0, rate(results, PARK, "crowd", pairs, &[SOCKET])));
     }
     table.extend(memory(results));
+    table.extend(served(results));
     table
 }
 
@@ -283,4 +285,37 @@ fn memory(results: &Results) -> Option<Bound> {
     let shown = format!("{} KiB besides {} KiB of segments", besides >> 10, a.segments >> 10);
     let what = "resident memory of a channel besides its two segments, against 64 KiB";
     Some(Bound::new(what, false, 1.0, Some((besides as f64 / 65536.0, shown))))
+}
+
+fn served(results: &Results) -> [Bound; 6] {
+    let served = results.served.as_ref().and_then(|served| served.as_ref().ok());
+    let connect =
+        |s: &Served| (s.connect_us / s.socket_us, format!("{:.0} µs to {:.0} µs", s.connect_us, s.socket_us));
+    let cpu = |s: &Served| (s.idle.cpu, format!("{:.2} %", s.idle.cpu * 100.0));
+    let besides =
+        |s: &Served| (s.idle.besides as f64 / 16384.0, format!("{:.1} KiB", s.idle.besides as f64 / 1024.0));
+    let even =
+        |s: &Served| (s.slowest / s.fastest, format!("{:.0} to {:.0} calls a second", s.slowest, s.fastest));
+    let clients = server::IDLE;
+    let channel = |x| time(results, SERVED, "served", x, &[OURS]);
+    [
+        most("connect to first message: a server's channel against a Unix socket", 3.0, served.map(connect)),
+        most(
+            &format!("processor time of a server with {clients} idle clients (share of one core)"),
+            0.01,
+            served.map(cpu),
+        ),
+        most(
+            "memory of a server for each idle client besides its segments, against 16 KiB",
+            1.0,
+            served.map(besides),
+        ),
+        least(
+            &format!("{} busy clients of one server: the slowest against the fastest", server::BUSY),
+            0.2,
+            served.map(even),
+        ),
+        most("round trip 64 B: a channel from a server against a named one", 1.05, channel(THERE_AND_BACK)),
+        most("one way 64 B: a channel from a server against a named one", 1.05, channel(ONE_WAY)),
+    ]
 }

@@ -37,12 +37,14 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
         machine.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
     let idle: Vec<&Idle> = results.idle.iter().flatten().collect();
+    let served = results.served.as_ref().and_then(|s| s.as_ref().ok());
     let all = json!({
         "machine": machine,
         "bounds": bounds,
         "least_cache_line_ns": results.least,
         "idle": idle,
         "memory": memory,
+        "served": served,
         "rows": rows.collect::<Vec<_>>(),
     });
     Ok(serde_json::to_writer(BufWriter::new(File::create(path)?), &all)?)

@@ -16,6 +16,7 @@ use crate::memory::Memory;
 use crate::plan::Section;
 use crate::runner::{Pace, Row};
 use crate::sample::{Figures, median};
+use crate::server::Served;
 
 /// Everything that was measured.
 #[derive(Default)]
@@ -23,6 +24,7 @@ pub struct Results {
     pub sections: Vec<(Section, Vec<Row>)>,
     pub idle: Vec<Result<Idle, String>>,
     pub memory: Option<Result<[Memory; 2], String>>,
+    pub served: Option<Result<Served, String>>,
     /// The least that a cache line ever took there and back, in nanoseconds.
     pub least: f64,
 }

@@ -72,7 +72,8 @@ fn write_page(
         write_section(page, section, rows, results)?;
     }
     write_idle(page, results)?;
-    write_memory(page, results)
+    write_memory(page, results)?;
+    write_served(page, results)
 }
 
 fn write_bounds(page: &mut String, bounds: &[Bound]) -> std::fmt::Result {
@@ -307,6 +308,34 @@ fn write_memory(page: &mut String, results: &Results) -> std::fmt::Result {
                 writeln!(page, "| {name} | {all} | {segments} | {besides} |")?;
             }
             Ok(())
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
+}
+
+fn write_served(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(served) = &results.served else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## Clients of a server\n\nConnecting: from before `connect` until the first message is there, median, in \
+         turns with a Unix socket. Idle: {} clients of a server with one thread and a `WaitSet`; its memory is what is \
+         its own (RssAnon) and its page tables. Busy: {} clients that call without a pause.\n",
+        crate::server::IDLE,
+        crate::server::BUSY
+    )?;
+    match served {
+        Ok(s) => {
+            writeln!(page, "| | |\n|---|---:|")?;
+            writeln!(page, "| connect to first message | {} µs |", number(s.connect_us))?;
+            writeln!(page, "| the same over a Unix socket | {} µs |", number(s.socket_us))?;
+            writeln!(page, "| idle: share of a core | {} % |", number(s.idle.cpu * 100.0))?;
+            writeln!(
+                page,
+                "| idle: memory for each client | {} KiB |",
+                number(s.idle.besides as f64 / 1024.0)
+            )?;
+            writeln!(page, "| busy: calls a second, the slowest | {} |", number(s.slowest))?;
+            writeln!(page, "| busy: the fastest | {} |", number(s.fastest))
         }
         Err(error) => writeln!(page, "Not measured: {error}."),
     }

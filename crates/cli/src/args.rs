@@ -284,7 +284,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn needle(text: &str) -> Result<Needle, String> {
     let Some(digits) = text.strip_prefix("0x") else { return Ok(Needle(text.as_bytes().to_vec())) };
     let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err("a byte has two hexadecimal digits".to_owned());
     }
     let byte = |pair: &[u8]| {

@@ -95,7 +95,7 @@ impl Stream {
 
     fn read(metadata: &BTreeMap<String, String>, schema: Option<String>) -> Option<Self> {
         let get = |name: &str| metadata.get(name).map(String::as_str);
-        let number = |name: &str| get(name)?.parse().ok();
+        let number = |name: &str| get(name)?.parse::<usize>().ok();
         let kind = match get("kind")? {
             "bytes" => MessageKind::Bytes,
             "pod" => MessageKind::Pod { size: number("value_size")?, align: number("value_align")? },
@@ -114,8 +114,8 @@ impl Stream {
             name: get("channel")?.to_owned(),
             direction,
             kind,
-            slot_size: usize::try_from(number("slot_size")?).ok()?,
-            slot_count: usize::try_from(number("slot_count")?).ok()?,
+            slot_size: number("slot_size")?,
+            slot_count: number("slot_count")?,
             tag: get("tag").unwrap_or_default().to_owned(),
             schema,
         })
@@ -148,6 +148,7 @@ pub struct Recorder {
     streams: Vec<Stream>,
     kept: Kept,
     split: Split,
+    chunk: u64,
     files: u32,
     file: Open,
 }
@@ -193,7 +194,7 @@ impl io::Seek for Counted {
 }
 
 impl Open {
-    fn create(path: &Path, streams: &[Stream], kept: &Kept) -> anyhow::Result<Self> {
+    fn create(path: &Path, streams: &[Stream], kept: &Kept, chunk: u64) -> anyhow::Result<Self> {
         let at = || format!("cannot write {}", path.display());
         let file = BufWriter::with_capacity(1 << 16, File::create(path).with_context(at)?);
         let written = Rc::new(Cell::new(0));
@@ -202,7 +203,7 @@ impl Open {
             .profile("capnp-shm")
             .library(concat!("capnp-shm ", env!("CARGO_PKG_VERSION")))
             .compression(Some(Compression::Lz4))
-            .chunk_size(Some(CHUNK))
+            .chunk_size(Some(chunk))
             .disable_seeking(true);
         let mut writer = options.create(file).with_context(at)?;
         let mut ids = Vec::new();
@@ -224,9 +225,29 @@ impl Open {
 }
 
 impl Recorder {
+    /// Begins a recording in this file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
     pub fn create(path: &Path, streams: Vec<Stream>, kept: Kept, split: Split) -> anyhow::Result<Self> {
-        let file = Open::create(path, &streams, &kept)?;
-        Ok(Self { path: path.to_owned(), streams, kept, split, files: 1, file })
+        Self::with_chunks(path, streams, kept, split, CHUNK)
+    }
+
+    /// The same, with so many bytes of messages to a chunk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn with_chunks(
+        path: &Path,
+        streams: Vec<Stream>,
+        kept: Kept,
+        split: Split,
+        chunk: u64,
+    ) -> anyhow::Result<Self> {
+        let file = Open::create(path, &streams, &kept, chunk)?;
+        Ok(Self { path: path.to_owned(), streams, kept, split, chunk, files: 1, file })
     }
 
     /// Writes one message of the stream with this number, and what was missed before it.
@@ -273,7 +294,7 @@ impl Recorder {
         }
         self.file.writer.finish()?;
         let path = self.numbered(self.files);
-        self.file = Open::create(&path, &self.streams, &self.kept)?;
+        self.file = Open::create(&path, &self.streams, &self.kept, self.chunk)?;
         self.files += 1;
         Ok(())
     }
@@ -375,7 +396,7 @@ impl<R: Read> Recording<R> {
     /// # Errors
     ///
     /// If the file cannot be read. What is damaged is an [`End`].
-    pub fn next(&mut self) -> io::Result<Option<Recorded>> {
+    pub fn next_message(&mut self) -> io::Result<Option<Recorded>> {
         while self.end.is_none() {
             let event = match self.reader.next_event() {
                 None => {

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::{Child, Command, Stdio};
+
 use capnproto_shm_transport::{Channel, Transport};
 use common::*;
 use serde_json::Value;
@@ -60,7 +62,7 @@ fn no_channel_is_no_error() {
     let place = Place::new();
     assert_eq!(place.run(&["ls"]).good(), "no channels\n");
     assert_eq!(place.run(&["ls", "--json"]).json()["channels"], Value::Array(vec![]));
-    let mut nowhere = std::process::Command::new(env!("CARGO_BIN_EXE_capnp-shm"));
+    let mut nowhere = Command::new(env!("CARGO_BIN_EXE_capnp-shm"));
     let nowhere = nowhere.args(["--dir", "/nonexistent", "ls"]).output().map(Run).unwrap();
     assert_eq!(nowhere.code(), 3);
     assert!(nowhere.err().contains("cannot read the directory"));
@@ -195,27 +197,40 @@ fn a_stopped_side_is_found_and_named() {
     use rustix::process::{Pid, Signal, kill_process};
     let place = Place::new();
     let _a = Transport::create("stopped", &place.config()).unwrap();
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture"])
-        .env("CLI_TEST_HOLD", &place.0)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "child", "--nocapture"]).env("CLI_TEST_HOLD", &place.0).stdout(Stdio::null());
+    let child = Killed(child.spawn().unwrap());
     let pid = Pid::from_raw(child.id() as i32).unwrap();
     let state = |what: &str| {
         let json = place.run(&["stat", "stopped", "--json", "--interval", "0"]).json();
         json["channel"]["b"][what].clone()
     };
-    eventually("it comes", || state("life") == "alive");
+    // Its number is the last that it writes before it has come.
+    eventually("it comes", || state("pid") == child.id());
     kill_process(pid, Signal::STOP).unwrap();
     eventually("it is stopped", || state("stopped") == true);
     let report = place.run(&["doctor"]);
     assert_eq!(report.code(), 1);
     assert!(report.out().contains(&format!("kill -CONT {}", child.id())), "{}", report.out());
     assert!(state("program").is_string());
-    kill_process(pid, Signal::KILL).unwrap();
-    let mut child = child;
-    child.wait().unwrap();
+}
+
+/// A process that is killed when this goes.
+struct Killed(Child);
+
+impl std::ops::Deref for Killed {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -232,12 +247,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     for index in 0..200 {
         std::fs::write(place.file(&format!("many-{index}.fs.a2b")), b"nothing").unwrap();
     }
-    let mut child = place
-        .command(&["ls"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = place.command(&["ls"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));

@@ -65,7 +65,7 @@ pub fn run(options: &Info) -> anyhow::Result<Exit> {
     let mut recording = Recording::open(&options.file)?;
     let mut lines: Vec<Line> = Vec::new();
     while let Some(message) =
-        recording.next().with_context(|| format!("cannot read {}", options.file.display()))?
+        recording.next_message().with_context(|| format!("cannot read {}", options.file.display()))?
     {
         add(&recording, &mut lines);
         let Some(line) = lines.get_mut(message.stream) else { continue };

@@ -43,7 +43,7 @@ pub fn run(place: &Place, options: &Ls) -> anyhow::Result<Exit> {
 
 fn rate(ring: Option<&Ring>) -> String {
     let rate = ring.and_then(|ring| ring.messages_per_s);
-    rate.map_or_else(|| "-".to_owned(), |rate| text::count(rate))
+    rate.map_or_else(|| "-".to_owned(), text::count)
 }
 
 fn fill(ring: Option<&Ring>) -> String {

@@ -159,13 +159,16 @@ fn read_tap(mut tap: Tap, first_stream: usize, to: &SyncSender<Batch>, shared: &
     shared.missed.fetch_add(tap.missed() - said, Ordering::Relaxed);
 }
 
+/// Where a relay receives and where it sends, for each direction.
+type Ends = [(Consumer, Producer); 2];
+
 /// Joins the channel as its side B, and makes another like it for the real side B.
 fn stand_between(
     place: &Place,
     name: &str,
     relay: &str,
     wait: Duration,
-) -> anyhow::Result<([(Consumer, Producer); 2], Vec<Stream>)> {
+) -> anyhow::Result<(Ends, Vec<Stream>)> {
     let near = Transport::open_with(name, wait, &place.config())?;
     let streams = streams_of(&ChannelInfo::of_with(name, &place.config())?)?;
     let far = create_like(&place.config(), relay, &streams)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use capnp_shm::recording::{End, Recorded, Recording, Stream};
-use capnproto_shm_transport::{ChannelInfo, Consumer, Direction, RecvError, SendError, Transport};
+use capnproto_shm_transport::{Consumer, Direction, RecvError, SendError, Transport};
 
 use super::record::{create_like, send};
 use crate::args::{Place, Replay, SideName};
@@ -35,7 +35,9 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
     let mut next = first;
     let ended = 'rounds: loop {
         let mut start: Option<(Instant, u64)> = None;
-        while let Some(message) = next.take().map_or_else(|| recording.next(), |message| Ok(Some(message)))? {
+        while let Some(message) =
+            next.take().map_or_else(|| recording.next_message(), |message| Ok(Some(message)))?
+        {
             let stream = &recording.streams()[message.stream];
             if stream.name != streams[0].name || stream.direction != direction {
                 continue;
@@ -81,7 +83,8 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
 /// A recording, and its first message: by then all its channels are known.
 fn begin(options: &Replay) -> anyhow::Result<(Recording<io::BufReader<std::fs::File>>, Option<Recorded>)> {
     let mut recording = Recording::open(&options.file)?;
-    let first = recording.next().with_context(|| format!("cannot read {}", options.file.display()))?;
+    let first =
+        recording.next_message().with_context(|| format!("cannot read {}", options.file.display()))?;
     if let (None, Some(End::Cut(why)), []) = (&first, recording.end(), recording.streams()) {
         bail!("{} is no recording, or is cut before its first chunk: {why}", options.file.display());
     }
@@ -105,14 +108,9 @@ fn join(place: &Place, options: &Replay, name: &str, streams: &[Stream; 2]) -> a
             }
         }
         SideName::B => {
-            let transport = Transport::open_with(name, options.wait, &place.config())?;
-            let info = ChannelInfo::of_with(name, &place.config())?;
-            let found = Stream::of(&info).map(|[_, b_to_a]| b_to_a.kind);
-            if found != Some(streams[1].kind) {
-                let found = found.map(|kind| kind.to_string()).unwrap_or_default();
-                bail!("channel {name:?} carries {found} from B to A, and the recording {}", streams[1].kind);
-            }
-            Ok(transport)
+            let [a_to_b, b_to_a] = streams;
+            let config = place.config().sends(b_to_a.kind).receives(a_to_b.kind);
+            Ok(Transport::open_with(name, options.wait, &config)?)
         }
     }
 }

@@ -272,7 +272,7 @@ fn a_writer_that_is_polled_for_no_reason_is_woken_all_the_same() {
     wakes.0.store(0, Ordering::SeqCst);
     assert!(writer.as_mut().poll_write(&mut cx, &[1; 256]).is_pending());
     // Whatever it does now, it is to learn of the room.
-    a.recv().unwrap();
+    drop(a.recv().unwrap());
     eventually("the writer writes", || {
         wakes.0.swap(0, Ordering::SeqCst) > 0 && writer.as_mut().poll_write(&mut cx, &[1; 256]).is_ready()
     });

@@ -223,6 +223,8 @@ fn a_killed_receiver_fails_the_sender_who_leaves_nothing() {
 
 #[cfg(target_os = "linux")]
 mod servers {
+    use std::process::Output;
+
     use super::*;
 
     /// The only line that begins so, and what follows.

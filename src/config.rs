@@ -58,8 +58,8 @@ pub enum MessageKind {
     /// Bytes, of any length. A side B that says so takes any kind for the bytes that it is.
     #[default]
     Bytes,
-    /// Values of one type, as [`Channel`](crate::Channel) exchanges them. Each message is one whole value, and a slot is
-    /// exactly one: the configuration's slot size does not matter. A receiver takes any other length as corrupt.
+    /// Values of one type, as [`Channel`](crate::Channel) exchanges them. Each message is one whole value, and a slot
+    /// is exactly one: the configuration's slot size does not matter. A receiver takes any other length as corrupt.
     Pod {
         /// Bytes of a value: a multiple of `align`, at least 1.
         size: usize,
@@ -189,8 +189,8 @@ impl Config {
     }
 
     /// The directory in which named segments lie, the same for both sides: for containers that share a volume and not
-    /// `/dev/shm`. It should be in memory (a tmpfs), and every directory on the way to it writable only for users that
-    /// you trust.
+    /// `/dev/shm`. It should be in memory (a tmpfs), and every directory on the way to it writable only for users
+    /// that you trust.
     ///
     /// Otherwise the environment variable `CAPNPROTO_SHM_DIR` says, or else it is the system's: `/dev/shm` on Linux,
     /// the user's temporary directory on macOS and Windows.
@@ -205,8 +205,8 @@ impl Config {
         self
     }
 
-    /// Keeps this side's mapping in memory (`mlock`), so that it is never paged out; for real-time users. Refused with
-    /// an error where the limit is too low (`ulimit -l`), and on Windows.
+    /// Keeps this side's mapping in memory (`mlock`), so that it is never paged out; for real-time users. Refused
+    /// with an error where the limit is too low (`ulimit -l`), and on Windows.
     pub fn lock_memory(mut self, yes: bool) -> Self {
         self.memory.lock = yes;
         self

@@ -37,8 +37,9 @@ impl Producer {
             = |half, limit| half.send_within(message, limit), ready half.slot_ready(message.len());
     }
 
-    /// The next slot, if it is known to be free from an earlier look: a [`try_reserve`](Self::try_reserve) without the look. It
-    /// calls nothing, so a binding for another language has a short way. `None` says nothing but that a look is due.
+    /// The next slot, if it is known to be free from an earlier look: a [`try_reserve`](Self::try_reserve) without
+    /// the look. It calls nothing, so a binding for another language has a short way. `None` says nothing but that a
+    /// look is due.
     #[inline(always)]
     pub fn reserve_at_hand(&mut self) -> Option<WriteSlot<'_>> {
         let room = self.room_at_hand()?;
@@ -185,8 +186,8 @@ impl Consumer {
     waiting_forms! {
         /// Borrows the oldest message. The borrow ends, and the slot is free again, when the guard drops.
         ///
-        /// The guard borrows this half (or the whole [`Transport`](crate::Transport)) as long as it lives. To answer a
-        /// message while it is borrowed, take both halves apart first: [`halves`](crate::Transport::halves).
+        /// The guard borrows this half (or the whole [`Transport`](crate::Transport)) as long as it lives. To answer
+        /// a message while it is borrowed, take both halves apart first: [`halves`](crate::Transport::halves).
         #[errors("")]
         #[inline(always)]
         try_recv, recv, recv_timeout, recv_async() -> ReadSlot<'_>, RecvError
@@ -199,8 +200,8 @@ impl Consumer {
     }
 
     /// The oldest message, if it is known to be there from an earlier look and is no longer than a slot: a
-    /// [`try_recv`](Self::try_recv) without the look. It calls nothing, so a binding for another language has a short way.
-    /// `None` says nothing but that a look is due.
+    /// [`try_recv`](Self::try_recv) without the look. It calls nothing, so a binding for another language has a short
+    /// way. `None` says nothing but that a look is due.
     #[inline(always)]
     pub fn recv_at_hand(&mut self) -> Option<ReadSlot<'_>> {
         let message = self.message_at_hand()?;

@@ -1,5 +1,6 @@
-// What users had: the same class on Boost.Interprocess, with one pair of indices for each direction. It has no callback here, as
-// sendSlot and recvSlot do not use it; it looks again and again, with a 1 ms sleep after a thousand looks in vain.
+// What users had: the same class on Boost.Interprocess, with one pair of indices for each direction. It has no
+// callback here, as sendSlot and recvSlot do not use it; it looks again and again, with a 1 ms sleep after a thousand
+// looks in vain.
 
 #ifndef BOOST_CLASS_HPP
 #define BOOST_CLASS_HPP
@@ -21,7 +22,8 @@ public:
     static BoostClass create(const std::string& name, std::uint64_t size, std::uint64_t slots) {
         remove(name);
         return BoostClass(name, true, [&](const std::string& path) {
-            auto memory = std::make_unique<Memory>(boost::interprocess::create_only, path.c_str(), sizeof(Ring) + size * slots + 8192);
+            auto memory = std::make_unique<Memory>(
+                boost::interprocess::create_only, path.c_str(), sizeof(Ring) + size * slots + 8192);
             memory->construct<std::uint8_t>("slots")[size * slots](std::uint8_t{0});
             auto* ring = memory->construct<Ring>("ring")();
             ring->size = size;
@@ -37,7 +39,8 @@ public:
                 return BoostClass(name, false, [](const std::string& path) {
                     auto memory = std::make_unique<Memory>(boost::interprocess::open_only, path.c_str());
                     const auto* ring = memory->find<Ring>("ring").first;
-                    if (ring == nullptr || ring->ready.load(std::memory_order_acquire) == 0) throw std::runtime_error("not yet");
+                    if (ring == nullptr || ring->ready.load(std::memory_order_acquire) == 0)
+                        throw std::runtime_error("not yet");
                     return memory;
                 });
             } catch (const std::exception&) {

@@ -1,11 +1,12 @@
-// How far C++ is from Rust, and from the class that this library replaces. Two processes, each pinned to a processor of its
-// own, contenders in turns, the median of the rounds. Compare ratios of one run.
+// How far C++ is from Rust, and from the class that this library replaces. Two processes, each pinned to a processor
+// of its own, contenders in turns, the median of the rounds. Compare ratios of one run.
 //
 //   bench RUST-BENCH [ROUNDS [MESSAGES]]
 //
-// RUST-BENCH is the example `bench` of this crate: `cargo build --release -p capnproto-shm-transport-c --example bench`.
+// RUST-BENCH is the example `bench` of this crate: `cargo build --release -p capnproto-shm-transport-c --example
+// bench`.
 //
-//   bench echo|sink CONTENDER NAME MESSAGES is one second process; RUST-BENCH has the same words, and `ping` and `pour`.
+//   bench echo|sink CONTENDER NAME MESSAGES is one second process; RUST-BENCH has its own.
 
 #include "capnproto_shm_transport/capnp.hpp"
 #include "boost_class.hpp"
@@ -45,7 +46,9 @@ void pin(int processor) {
 
 Config config(std::size_t size = SIZE) { return Config().slot_size(size).slot_count(SLOTS).poll(PollMode::spin()); }
 
-double since(Clock::time_point start) { return std::chrono::duration<double, std::nano>(Clock::now() - start).count(); }
+double since(Clock::time_point start) {
+    return std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+}
 
 // Writes and reads a whole message.
 void fill(std::uint8_t* to, std::uint64_t number) {
@@ -107,7 +110,8 @@ double ping_slots(Class& t, std::uint64_t messages) {
     const auto start = Clock::now();
     for (std::uint64_t number = 0; number < messages; ++number) {
         fill(message.data(), number);
-        if (t.sendSlot(message.data(), SIZE, FOREVER) == 0 || t.recvSlot(answer, FOREVER) == 0) throw std::runtime_error("closed");
+        if (t.sendSlot(message.data(), SIZE, FOREVER) == 0 || t.recvSlot(answer, FOREVER) == 0)
+            throw std::runtime_error("closed");
         check(sum(answer.data()), number);
     }
     return since(start) / static_cast<double>(messages);
@@ -139,7 +143,8 @@ void answer(Book::Builder book, Level::Reader level) {
 void look(Book::Reader book, std::uint64_t number) {
     double price = 0;
     for (auto bid : book.getBids()) price += bid.getPrice() + bid.getSize();
-    if (book.getSymbol().size() != 4 || price != 16 * static_cast<double>(number) - 28) throw std::runtime_error("not the answer");
+    if (book.getSymbol().size() != 4 || price != 16 * static_cast<double>(number) - 28)
+        throw std::runtime_error("not the answer");
 }
 
 double ping_capnp(const std::string& name, std::uint64_t messages) {
@@ -298,7 +303,8 @@ int main(int argc, char** argv) {
         };
         row("round trip 64 B in place, C++ to Rust", "C++ ping", "Rust ping", false, "<= 1.15");
         row("one way 64 B, C++ to Rust (ratio of the rates)", "C++ pour", "Rust pour", true, ">= 0.70");
-        row("sendSlot and recvSlot round trip, to the Boost.Interprocess class", "slots ping", "boost ping", false, "<= 0.60");
+        row("sendSlot and recvSlot round trip, to the Boost.Interprocess class", "slots ping", "boost ping", false,
+            "<= 0.60");
         row("Cap'n Proto request and reply, two processes to one", "capnp ping", "capnp solo", false, "<= 1.15");
         return 0;
     } catch (const std::exception& error) {

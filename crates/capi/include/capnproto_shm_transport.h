@@ -1,25 +1,26 @@
 // Two processes on one machine exchange messages through shared memory, built and read in place.
 //
-// Generated from crates/capi/src by cbindgen: do not edit. `UPDATE=1 cargo test -p capnproto-shm-transport-c` makes it anew.
+// Generated from crates/capi/src by cbindgen: do not edit. `UPDATE=1 cargo test -p capnproto-shm-transport-c` makes
+// it anew.
 //
 // Side A creates a named channel, side B opens it. Each direction is a ring of fixed-size slots. A message is built
-// inside the slot that carries it (cshm_reserve, fill, cshm_commit) and read inside the slot it arrived in (cshm_recv,
-// look, cshm_release).
+// inside the slot that carries it (cshm_reserve, fill, cshm_commit) and read inside the slot it arrived in
+// (cshm_recv, look, cshm_release).
 //
-// Errors. Functions return CSHM_OK or another cshm_status. On failure outputs are left as they were.
-// cshm_strerror() says what a status means, cshm_last_error() what went wrong in this thread last, with the values.
+// Errors. Functions return CSHM_OK or another cshm_status. On failure outputs are left as they were. cshm_strerror()
+// says what a status means, cshm_last_error() what went wrong in this thread last, with the values.
 //
-// Timeouts are in nanoseconds: CSHM_NOW (0) never waits and says CSHM_FULL or CSHM_EMPTY; a positive time waits at most so
-// long and says CSHM_TIMEOUT; CSHM_FOREVER (any negative number) waits without end.
+// Timeouts are in nanoseconds: CSHM_NOW (0) never waits and says CSHM_FULL or CSHM_EMPTY; a positive time waits at
+// most so long and says CSHM_TIMEOUT; CSHM_FOREVER (any negative number) waits without end.
 //
 // Pointers. NULL where something is needed is CSHM_NULL_ARGUMENT. Any other pointer must be valid: a handle must come
 // from this library and not be freed, text must end with a zero byte, outputs must be writable.
 //
 // Threads. One thread at a time may use the sending functions of a transport (cshm_reserve, cshm_commit, cshm_send,
 // cshm_batch_..., cshm_finish), and another one its receiving functions (cshm_recv, cshm_release, cshm_drain,
-// cshm_window_..., cshm_wait_for_peer). Any thread may at any time call those that look and ask: cshm_interrupt, cshm_get_stats,
-// cshm_peer_attached, the poll modes and the sizes. The rest (cshm_listen, cshm_listen_stop, cshm_reopen, cshm_close,
-// cshm_free) needs the transport for itself.
+// cshm_window_..., cshm_wait_for_peer). Any thread may at any time call those that look and ask: cshm_interrupt,
+// cshm_get_stats, cshm_peer_attached, the poll modes and the sizes. The rest (cshm_listen, cshm_listen_stop,
+// cshm_reopen, cshm_close, cshm_free) needs the transport for itself.
 //
 // Processes. A forked child must not use its parent's transport.
 
@@ -36,8 +37,8 @@
 #endif
 
 
-// What of this interface a program can rely on: it grows when something that was there changes or goes. A program that
-// was compiled against CSHM_ABI_VERSION needs a library that says the same.
+// What of this interface a program can rely on: it grows when something that was there changes or goes. A program
+// that was compiled against CSHM_ABI_VERSION needs a library that says the same.
 #define CSHM_ABI_VERSION 1
 
 // Never wait.
@@ -108,7 +109,8 @@ enum cshm_status
     CSHM_NULL_ARGUMENT = 40,
     // Misuse: an argument has a value that is not allowed.
     CSHM_INVALID_ARGUMENT = 41,
-    // Misuse: something else is open on this half, such as a reservation, a message, a batch, a window or a listener.
+    // Misuse: something else is open on this half, such as a reservation, a message, a batch, a window or a
+    // listener.
     CSHM_BUSY = 42,
     // Misuse: there is nothing to commit, abort, publish, release or stop.
     CSHM_NOTHING_OPEN = 43,
@@ -127,8 +129,8 @@ typedef int32_t cshm_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// How a channel is made and how this side of it behaves. NULL in its place stands for the defaults: 1024 slots of 1024
-// bytes in each direction, bytes of any length, parked waits, permissions 0600.
+// How a channel is made and how this side of it behaves. NULL in its place stands for the defaults: 1024 slots of
+// 1024 bytes in each direction, bytes of any length, parked waits, permissions 0600.
 typedef struct cshm_config cshm_config;
 
 // One side of a channel.
@@ -181,14 +183,15 @@ typedef struct cshm_read_slot {
     size_t len;
 } cshm_read_slot;
 
-// Gets one message of cshm_drain(), for the time of the call. Returns 0 to go on, anything else to end after this message.
+// Gets one message of cshm_drain(), for the time of the call. Returns 0 to go on, anything else to end after this
+// message.
 typedef int (*cshm_drain_callback)(const uint8_t *data, size_t len, void *context);
 
 // Gets one message of a listener, for the time of the call, in the listener's thread.
 typedef void (*cshm_message_callback)(const uint8_t *data, size_t len, void *context);
 
-// Gets why a listener ended: CSHM_CLOSED, CSHM_PEER_DEAD, CSHM_SUPERSEDED, CSHM_CORRUPT, or CSHM_INTERRUPTED if it was stopped. In
-// the listener's thread, after the last message.
+// Gets why a listener ended: CSHM_CLOSED, CSHM_PEER_DEAD, CSHM_SUPERSEDED, CSHM_CORRUPT, or CSHM_INTERRUPTED if it
+// was stopped. In the listener's thread, after the last message.
 typedef void (*cshm_ended_callback)(cshm_status reason, void *context);
 
 #ifdef __cplusplus
@@ -232,8 +235,8 @@ cshm_status cshm_config_b_to_a(struct cshm_config *config, size_t slot_size, siz
 // How this side waits at first: CSHM_SPIN, CSHM_PARK, or nanoseconds between two looks.
 cshm_status cshm_config_poll(struct cshm_config *config, int64_t mode);
 
-// Names the protocol spoken, in up to 64 bytes of UTF-8. Side A writes it into the channel; a side B that gives another one is
-// refused with CSHM_TAG_MISMATCH.
+// Names the protocol spoken, in up to 64 bytes of UTF-8. Side A writes it into the channel; a side B that gives
+// another one is refused with CSHM_TAG_MISMATCH.
 cshm_status cshm_config_message_tag(struct cshm_config *config,
                                     const char *tag);
 
@@ -256,9 +259,9 @@ cshm_status cshm_config_huge_pages(struct cshm_config *config, bool yes);
 // Places the memory on one NUMA node. Creating and opening fail where the system cannot.
 cshm_status cshm_config_numa_node(struct cshm_config *config, uint32_t node);
 
-// Declares that this side sends values of one type: plain data without padding, `size` bytes each, aligned to `align`. A
-// slot is exactly one value, whatever the slot size says. The other side must receive the same: a Rust Channel, a C++
-// Channel, or a side that declares it.
+// Declares that this side sends values of one type: plain data without padding, `size` bytes each, aligned to
+// `align`. A slot is exactly one value, whatever the slot size says. The other side must receive the same: a Rust
+// Channel, a C++ Channel, or a side that declares it.
 cshm_status cshm_config_sends_values(struct cshm_config *config,
                                      size_t size,
                                      size_t align);
@@ -274,34 +277,35 @@ cshm_status cshm_config_sends_capnp(struct cshm_config *config,
 // Declares that this side receives Cap'n Proto messages; see cshm_config_sends_capnp().
 cshm_status cshm_config_receives_capnp(struct cshm_config *config, uint64_t type_id);
 
-// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). What a dead side A left under the
-// name is reclaimed. CSHM_IN_USE if a live side A holds the name.
+// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). What a dead side A
+// left under the name is reclaimed. CSHM_IN_USE if a live side A holds the name.
 cshm_status cshm_create(const char *name,
                         const struct cshm_config *config,
                         struct cshm_transport **out);
 
 // Side B: joins the channel `name`, waiting for a live side A to have made it. The slots are side A's to choose.
-// CSHM_TIMEOUT if there was none to join; CSHM_IN_USE if a live side B is there; CSHM_TAG_MISMATCH, CSHM_TYPE_MISMATCH if the two
-// sides do not speak the same.
+// CSHM_TIMEOUT if there was none to join; CSHM_IN_USE if a live side B is there; CSHM_TAG_MISMATCH,
+// CSHM_TYPE_MISMATCH if the two sides do not speak the same.
 cshm_status cshm_open(const char *name,
                       int64_t timeout_ns,
                       const struct cshm_config *config,
                       struct cshm_transport **out);
 
-// Side B, after the peer closed, died or was superseded: joins the next generation of the channel. On failure the transport
-// is as it was. CSHM_WRONG_SIDE on side A, which creates anew; CSHM_BUSY on a transport that has listened: open anew.
+// Side B, after the peer closed, died or was superseded: joins the next generation of the channel. On failure the
+// transport is as it was. CSHM_WRONG_SIDE on side A, which creates anew; CSHM_BUSY on a transport that has listened:
+// open anew.
 cshm_status cshm_reopen(struct cshm_transport *transport,
                         int64_t timeout_ns);
 
-// Makes an anonymous channel over sealed memory (Linux), and is its side A. `fds`, an array of two, gets the descriptors for side B: let a child inherit
-// them (they close on exec; clear FD_CLOEXEC for that) or send them over a Unix socket, call cshm_from_fds() there, and close
-// them here.
+// Makes an anonymous channel over sealed memory (Linux), and is its side A. `fds`, an array of two, gets the
+// descriptors for side B: let a child inherit them (they close on exec; clear FD_CLOEXEC for that) or send them over
+// a Unix socket, call cshm_from_fds() there, and close them here.
 cshm_status cshm_pair(const struct cshm_config *config,
                       struct cshm_transport **out,
                       int *fds);
 
-// Side B of an anonymous channel, from the two descriptors that cshm_pair() gave, in that order. The descriptors are the
-// library's from then on, also if it fails: do not close them. They stay yours only if they are refused as
+// Side B of an anonymous channel, from the two descriptors that cshm_pair() gave, in that order. The descriptors are
+// the library's from then on, also if it fails: do not close them. They stay yours only if they are refused as
 // CSHM_NULL_ARGUMENT or CSHM_INVALID_ARGUMENT.
 cshm_status cshm_from_fds(const int *fds,
                           const struct cshm_config *config,
@@ -310,27 +314,27 @@ cshm_status cshm_from_fds(const int *fds,
 // Waits until the other side has come.
 cshm_status cshm_wait_for_peer(struct cshm_transport *transport, int64_t timeout_ns);
 
-// Closes the direction in which this side sends, in order, once the peer has released everything that was sent. Receiving
-// goes on. CSHM_TIMEOUT if the peer did not receive everything in time: then nothing is closed.
+// Closes the direction in which this side sends, in order, once the peer has released everything that was sent.
+// Receiving goes on. CSHM_TIMEOUT if the peer did not receive everything in time: then nothing is closed.
 cshm_status cshm_finish(struct cshm_transport *transport,
                         int64_t timeout_ns);
 
-// Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener stopped.
-// The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The transport stays to
-// be freed; until then every call on it is CSHM_HANDLE_CLOSED.
+// Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener
+// stopped. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
+// transport stays to be freed; until then every call on it is CSHM_HANDLE_CLOSED.
 cshm_status cshm_close(struct cshm_transport *transport);
 
-// Closes a transport, if that was not done, and frees it. The pointer is invalid afterwards. NULL is nothing. From a callback of
-// this very transport it is refused, with CSHM_BUSY, and nothing is freed.
+// Closes a transport, if that was not done, and frees it. The pointer is invalid afterwards. NULL is nothing. From a
+// callback of this very transport it is refused, with CSHM_BUSY, and nothing is freed.
 cshm_status cshm_free(struct cshm_transport *transport);
 
-// Removes what a dead side A left under `name`. CSHM_NOT_FOUND if there is nothing, CSHM_IN_USE if a live side A holds the
-// name. Of the configuration only the directory counts.
+// Removes what a dead side A left under `name`. CSHM_NOT_FOUND if there is nothing, CSHM_IN_USE if a live side A
+// holds the name. Of the configuration only the directory counts.
 cshm_status cshm_remove(const char *name,
                         const struct cshm_config *config);
 
-// Looks at the channel `name` from outside, without taking part: `tx` is the ring from A to B. Of the configuration the directory
-// and the permissions count. CSHM_TIMEOUT if there is no such channel.
+// Looks at the channel `name` from outside, without taking part: `tx` is the ring from A to B. Of the configuration
+// the directory and the permissions count. CSHM_TIMEOUT if there is no such channel.
 cshm_status cshm_stats_of(const char *name,
                           const struct cshm_config *config,
                           struct cshm_stats *out);
@@ -357,8 +361,8 @@ bool cshm_peer_attached(const struct cshm_transport *transport);
 // CSHM_INTERRUPTED, once.
 cshm_status cshm_interrupt(const struct cshm_transport *transport);
 
-// How this side waits: CSHM_SPIN, CSHM_PARK, or nanoseconds between two looks. CSHM_PARK for a transport that is NULL
-// or closed.
+// How this side waits: CSHM_SPIN, CSHM_PARK, or nanoseconds between two looks. CSHM_PARK for a transport that is
+// NULL or closed.
 int64_t cshm_local_poll(const struct cshm_transport *transport);
 
 // How the other side waits.
@@ -373,8 +377,9 @@ cshm_status cshm_set_remote_poll(const struct cshm_transport *transport, int64_t
 // Reserves the next slot. In a batch it does not wait, whatever the timeout says.
 cshm_status cshm_reserve(struct cshm_transport *transport, int64_t timeout_ns, struct cshm_write_slot *out);
 
-// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message does not
-// fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver has looked once.
+// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message
+// does not fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver
+// has looked once.
 cshm_status cshm_reserve_span(struct cshm_transport *transport,
                               size_t bytes,
                               int64_t timeout_ns,
@@ -393,16 +398,18 @@ cshm_status cshm_send(struct cshm_transport *transport,
                       size_t len,
                       int64_t timeout_ns);
 
-// Begins to gather messages that become visible together. Until cshm_batch_publish() each commit and send is gathered, none
-// waits, and CSHM_FULL means: publish, so that the peer can make room.
+// Begins to gather messages that become visible together. Until cshm_batch_publish() each commit and send is
+// gathered, none waits, and CSHM_FULL means: publish, so that the peer can make room.
 cshm_status cshm_batch_begin(struct cshm_transport *transport);
 
-// Makes everything gathered visible: one publication, at most one wake. `count`, if it is not NULL, gets the number of messages.
+// Makes everything gathered visible: one publication, at most one wake. `count`, if it is not NULL, gets the number
+// of messages.
 cshm_status cshm_batch_publish(struct cshm_transport *transport,
                                size_t *count);
 
-// Borrows the oldest message, in the slot it arrived in, until cshm_release(). It is the shared memory itself, mapped
-// read-only: it trusts the peer to leave a committed slot alone. For a peer that is not trusted use cshm_recv_copied().
+// Borrows the oldest message, in the slot it arrived in, until cshm_release(). It is the shared memory itself,
+// mapped read-only: it trusts the peer to leave a committed slot alone. For a peer that is not trusted use
+// cshm_recv_copied().
 cshm_status cshm_recv(struct cshm_transport *transport,
                       int64_t timeout_ns,
                       struct cshm_read_slot *out);
@@ -422,17 +429,17 @@ cshm_status cshm_recv_copied(struct cshm_transport *transport,
                              int64_t timeout_ns,
                              struct cshm_read_slot *out);
 
-// Hands up to `max` messages to `callback`: those that are there now, and perhaps some that come meanwhile. Releases them all
-// at once. Never waits. `count`, if it is not NULL, gets how many there were, also 0. The callback may send, and may not
-// receive from this transport.
+// Hands up to `max` messages to `callback`: those that are there now, and perhaps some that come meanwhile. Releases
+// them all at once. Never waits. `count`, if it is not NULL, gets how many there were, also 0. The callback may
+// send, and may not receive from this transport.
 cshm_status cshm_drain(struct cshm_transport *transport,
                        size_t max,
                        cshm_drain_callback callback,
                        void *context,
                        size_t *count);
 
-// Opens a window, if none is open, and receives until it holds `count` messages. Those that came before a failure stay. Messages
-// that are held take slots. Other receiving calls are CSHM_BUSY until cshm_window_close().
+// Opens a window, if none is open, and receives until it holds `count` messages. Those that came before a failure
+// stay. Messages that are held take slots. Other receiving calls are CSHM_BUSY until cshm_window_close().
 cshm_status cshm_window_wait_for(struct cshm_transport *transport,
                                  size_t count,
                                  int64_t timeout_ns);
@@ -457,8 +464,8 @@ cshm_status cshm_listen(struct cshm_transport *transport,
                         cshm_ended_callback ended,
                         void *context);
 
-// Stops the listener after the burst it is in; the transport receives again. `reason`, if it is not NULL, gets why the listener
-// had ended: CSHM_INTERRUPTED if it had not before this call.
+// Stops the listener after the burst it is in; the transport receives again. `reason`, if it is not NULL, gets why
+// the listener had ended: CSHM_INTERRUPTED if it had not before this call.
 cshm_status cshm_listen_stop(struct cshm_transport *transport,
                              cshm_status *reason);
 

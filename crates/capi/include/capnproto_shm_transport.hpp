@@ -1,4 +1,5 @@
-// Two processes on one machine exchange messages through shared memory, built and read in place: C++17 over the C interface.
+// Two processes on one machine exchange messages through shared memory, built and read in place: C++17 over the C
+// interface.
 //
 // Side A creates a named channel, side B opens it. Each direction is a ring of fixed-size slots.
 //
@@ -10,13 +11,13 @@
 // Three faces over one core:
 //
 //   Transport, Channel<T, R>            throw Error. What may find nothing (try_x, x_for) returns an optional, or bool.
-//   ExpectedTransport, ExpectedChannel  the same calls return Expected<...> and never throw, but for a lack of memory.
+//   ExpectedTransport, ExpectedChannel  the same calls return Expected and throw nothing, but for a lack of memory.
 //   ShmFixedSlotDuplexTransport         the class that this library replaces, source-compatible.
 //
 // Forms: try_x never waits, x waits without end, x_for waits at most so long.
 //
-// A WriteSlot, ReadSlot, Batch or Window belongs to its transport: use it in the thread of that half, and drop it before the
-// transport. One thread may send while another receives; see the C header.
+// A WriteSlot, ReadSlot, Batch or Window belongs to its transport: use it in the thread of that half, and drop it
+// before the transport. One thread may send while another receives; see the C header.
 
 #ifndef CAPNPROTO_SHM_TRANSPORT_HPP
 #define CAPNPROTO_SHM_TRANSPORT_HPP
@@ -55,7 +56,8 @@ namespace capnproto_shm_transport {
 // How a call ended: CSHM_OK, CSHM_CLOSED and so on.
 using Status = cshm_status;
 
-// ---- Errors ---------------------------------------------------------------------------------------------------------
+// ---- Errors
+// ---------------------------------------------------------------------------------------------------------
 
 // A call that failed. what() has the names and values that matter.
 class Error : public std::runtime_error {
@@ -134,7 +136,8 @@ struct Throws {
     template <class T>
     using Must = T;
     template <class T>
-    using Maybe = std::conditional_t<std::is_void_v<T>, bool, std::optional<std::conditional_t<std::is_void_v<T>, int, T>>>;
+    using Maybe =
+        std::conditional_t<std::is_void_v<T>, bool, std::optional<std::conditional_t<std::is_void_v<T>, int, T>>>;
 
     template <class T, class... Args>
     static Must<T> must(Status status, Args&&... args) {
@@ -173,7 +176,8 @@ struct Returns {
     }
 };
 
-// ---- Small types ----------------------------------------------------------------------------------------------------
+// ---- Small types
+// ----------------------------------------------------------------------------------------------------
 
 #if defined(__cpp_lib_span)
 template <class T>
@@ -217,7 +221,9 @@ public:
     static constexpr PollMode interval(std::chrono::nanoseconds time) noexcept {
         return PollMode(time.count() > 0 ? time.count() : CSHM_SPIN);
     }
-    static constexpr PollMode of_number(std::int64_t number) noexcept { return PollMode(number < 0 ? CSHM_PARK : number); }
+    static constexpr PollMode of_number(std::int64_t number) noexcept {
+        return PollMode(number < 0 ? CSHM_PARK : number);
+    }
 
     constexpr std::int64_t number() const noexcept { return number_; }
     constexpr bool is_spin() const noexcept { return number_ == CSHM_SPIN; }
@@ -263,8 +269,8 @@ struct ValueKind {
     std::size_t align;
 };
 
-// How a channel is made, and how this side of it behaves. The slots are side A's to choose. Nothing is checked until a channel is
-// made or opened.
+// How a channel is made, and how this side of it behaves. The slots are side A's to choose. Nothing is checked until
+// a channel is made or opened.
 class Config {
 public:
     // Payload bytes of a slot in both directions, and slots, a power of two: 1024 of 1024 if not given.
@@ -329,14 +335,16 @@ private:
     std::optional<std::uint64_t> sends_capnp_, receives_capnp_;
 };
 
-// ---- Guards ---------------------------------------------------------------------------------------------------------
+// ---- Guards
+// ---------------------------------------------------------------------------------------------------------
 
-// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is whatever the
-// slot carried before. Dropping it aborts it, and nothing is published.
+// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
+// whatever the slot carried before. Dropping it aborts it, and nothing is published.
 template <class Policy>
 class [[nodiscard]] BasicWriteSlot {
 public:
-    BasicWriteSlot(cshm_transport* transport, const cshm_write_slot& slot) noexcept : transport_(transport), slot_(slot) {}
+    BasicWriteSlot(cshm_transport* transport, const cshm_write_slot& slot) noexcept
+        : transport_(transport), slot_(slot) {}
     BasicWriteSlot(BasicWriteSlot&& other) noexcept
         : transport_(std::exchange(other.transport_, nullptr)), slot_(std::exchange(other.slot_, {})) {}
     BasicWriteSlot& operator=(BasicWriteSlot&& other) noexcept {
@@ -372,7 +380,8 @@ private:
     cshm_write_slot slot_;
 };
 
-// A received message, read in the slot it arrived in, which is mapped read-only. Dropping it gives the slot back to the peer.
+// A received message, read in the slot it arrived in, which is mapped read-only. Dropping it gives the slot back to
+// the peer.
 class [[nodiscard]] ReadSlot {
 public:
     ReadSlot(cshm_transport* transport, const cshm_read_slot& slot) noexcept : transport_(transport), slot_(slot) {}
@@ -450,8 +459,12 @@ public:
     }
 
     // Receives until the window holds `count` messages. Those that came before a failure stay.
-    typename Policy::template Must<void> wait_for(std::size_t count) { return Policy::template must<void>(wait(count, CSHM_FOREVER)); }
-    typename Policy::template Maybe<void> try_wait_for(std::size_t count) { return Policy::template maybe<void>(wait(count, CSHM_NOW)); }
+    typename Policy::template Must<void> wait_for(std::size_t count) {
+        return Policy::template must<void>(wait(count, CSHM_FOREVER));
+    }
+    typename Policy::template Maybe<void> try_wait_for(std::size_t count) {
+        return Policy::template maybe<void>(wait(count, CSHM_NOW));
+    }
     template <class Rep, class Period>
     typename Policy::template Maybe<void> wait_for(std::size_t count, std::chrono::duration<Rep, Period> time) {
         return Policy::template maybe<void>(wait(count, detail::nanoseconds(time)));
@@ -476,7 +489,8 @@ private:
 
 namespace detail {
 
-// Goes over what a receiver gets, until the peer closes in order. Each message is released when the next one is asked for.
+// Goes over what a receiver gets, until the peer closes in order. Each message is released when the next one is asked
+// for.
 template <class Receiver, class Message>
 class Messages {
 public:
@@ -553,7 +567,8 @@ struct Listening {
 
 } // namespace detail
 
-// ---- Transport ------------------------------------------------------------------------------------------------------
+// ---- Transport
+// ------------------------------------------------------------------------------------------------------
 
 // One side of a duplex channel of bytes. Dropping it closes both directions in order; side A also removes the name.
 template <class Policy>
@@ -611,14 +626,16 @@ public:
     static Must<BasicTransport> from_fds(const std::array<int, 2>& descriptors, const Config& config = Config()) {
         cshm_transport* made = nullptr;
         const auto options = config.to_c();
-        const Status status = options ? cshm_from_fds(descriptors.data(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_from_fds(descriptors.data(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicTransport>(status, made);
     }
 
     // Removes what a dead side A left.
     static Must<void> remove(const std::string& name, const Config& config = Config()) {
         const auto options = config.to_c();
-        return Policy::template must<void>(options ? cshm_remove(name.c_str(), options.get()) : CSHM_INVALID_ARGUMENT);
+        return Policy::template must<void>(
+            options ? cshm_remove(name.c_str(), options.get()) : CSHM_INVALID_ARGUMENT);
     }
 
     // Side B, after the peer is gone: joins the next generation.
@@ -681,7 +698,8 @@ public:
     }
     template <class Rep, class Period>
     Maybe<void> send_for(Span<const std::uint8_t> message, std::chrono::duration<Rep, Period> time) {
-        return Policy::template maybe<void>(cshm_send(get(), message.data(), message.size(), detail::nanoseconds(time)));
+        return Policy::template maybe<void>(
+            cshm_send(get(), message.data(), message.size(), detail::nanoseconds(time)));
     }
 
     // Begins to gather messages that become visible together.
@@ -713,15 +731,19 @@ public:
     }
 
     // Copies the oldest message and releases it: for a peer that is not trusted. `out` is as it was if there is none.
-    Must<void> recv_copied(std::vector<std::uint8_t>& out) { return Policy::template must<void>(copied(out, CSHM_FOREVER)); }
-    Maybe<void> try_recv_copied(std::vector<std::uint8_t>& out) { return Policy::template maybe<void>(copied(out, CSHM_NOW)); }
+    Must<void> recv_copied(std::vector<std::uint8_t>& out) {
+        return Policy::template must<void>(copied(out, CSHM_FOREVER));
+    }
+    Maybe<void> try_recv_copied(std::vector<std::uint8_t>& out) {
+        return Policy::template maybe<void>(copied(out, CSHM_NOW));
+    }
     template <class Rep, class Period>
     Maybe<void> recv_copied_for(std::vector<std::uint8_t>& out, std::chrono::duration<Rep, Period> time) {
         return Policy::template maybe<void>(copied(out, detail::nanoseconds(time)));
     }
 
-    // Hands up to `max` messages that are there to `each`, as Span<const uint8_t>, and releases them all at once. Says how
-    // many there were. Ends early after the message for which `each` returns false, if it returns anything.
+    // Hands up to `max` messages that are there to `each`, as Span<const uint8_t>, and releases them all at once.
+    // Says how many there were. Ends early after the message for which `each` returns false, if it returns anything.
     template <class Each>
     Must<std::size_t> drain(std::size_t max, Each&& each) {
         detail::Draining<std::remove_reference_t<Each>> draining{each, nullptr};
@@ -734,8 +756,8 @@ public:
     // A window that holds several received messages.
     Must<Window> window() { return Policy::template must<Window>(cshm_window_wait_for(get(), 0, CSHM_NOW), get()); }
 
-    // Messages until the peer closes: `for (const auto& message : transport.messages())`. With exceptions, another end
-    // throws; else it ends the loop, and the next call says which it was.
+    // Messages until the peer closes: `for (const auto& message : transport.messages())`. With exceptions, another
+    // end throws; else it ends the loop, and the next call says which it was.
     detail::Messages<BasicTransport, ReadSlot> messages() { return detail::Messages<BasicTransport, ReadSlot>(this); }
 
     // Receives in a thread of its own: `message(Span<const uint8_t>)` gets each, `ended(Status)` why it ended.
@@ -828,7 +850,8 @@ using WriteSlot = BasicWriteSlot<Throws>;
 using Batch = BasicBatch<Throws>;
 using Window = BasicWindow<Throws>;
 
-// ---- Channel --------------------------------------------------------------------------------------------------------
+// ---- Channel
+// --------------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -877,13 +900,14 @@ constexpr bool without_padding() {
 template <class T>
 constexpr ValueKind value_kind() {
     static_assert(!std::is_const_v<T> && !std::is_reference_v<T>, "give the type of the message itself");
-    static_assert(std::is_trivially_copyable_v<T>, "a message goes to another process as its bytes: it must be trivially copyable");
+    static_assert(std::is_trivially_copyable_v<T>,
+        "a message goes to another process as its bytes: it must be trivially copyable");
     static_assert(!std::is_pointer_v<T>, "a pointer means nothing in another process");
     static_assert(!std::is_empty_v<T>, "an empty type carries nothing");
     static_assert(alignof(T) <= 64, "slots are aligned to at most 64 bytes");
-    static_assert(without_padding<T>(),
-        "a message must have no padding: sort its fields by size, or fill the gaps with fields; and it must be constructible by T{} in "
-        "a constant expression, so that this can be checked");
+    static_assert(without_padding<T>(), "a message must have no padding: sort its fields by size, or fill the gaps "
+                                        "with fields; and it must be constructible by T{} in "
+                                        "a constant expression, so that this can be checked");
     return {sizeof(T), alignof(T)};
 }
 
@@ -924,9 +948,9 @@ private:
     ReadSlot slot_;
 };
 
-// One side of a duplex channel of values: T goes out, R comes in. Both are plain data without padding, which is checked here;
-// that both sides mean the same is checked, by size and alignment, when it is opened. A slot is exactly one value. Its other side may
-// be a Rust `Channel` whose types are laid out alike.
+// One side of a duplex channel of values: T goes out, R comes in. Both are plain data without padding, which is
+// checked here; that both sides mean the same is checked, by size and alignment, when it is opened. A slot is exactly
+// one value. Its other side may be a Rust `Channel` whose types are laid out alike.
 template <class T, class R, class Policy>
 class BasicChannel {
     template <class V>
@@ -967,8 +991,12 @@ public:
     Maybe<WriteValue> reserve_for(std::chrono::duration<Rep, Period> time) {
         return reserve_within(detail::nanoseconds(time));
     }
-    Must<void> send(const T& value) { return Policy::template must<void>(cshm_send(get(), &value, sizeof(T), CSHM_FOREVER)); }
-    Maybe<void> try_send(const T& value) { return Policy::template maybe<void>(cshm_send(get(), &value, sizeof(T), CSHM_NOW)); }
+    Must<void> send(const T& value) {
+        return Policy::template must<void>(cshm_send(get(), &value, sizeof(T), CSHM_FOREVER));
+    }
+    Maybe<void> try_send(const T& value) {
+        return Policy::template maybe<void>(cshm_send(get(), &value, sizeof(T), CSHM_NOW));
+    }
     template <class Rep, class Period>
     Maybe<void> send_for(const T& value, std::chrono::duration<Rep, Period> time) {
         return Policy::template maybe<void>(cshm_send(get(), &value, sizeof(T), detail::nanoseconds(time)));
@@ -1056,7 +1084,8 @@ using Channel = BasicChannel<T, R, Throws>;
 template <class T, class R = T>
 using ExpectedChannel = BasicChannel<T, R, Returns>;
 
-// ---- The class that this library replaces ---------------------------------------------------------------------------
+// ---- The class that this library replaces
+// ---------------------------------------------------------------------------
 
 struct SlotRingStats {
     std::uint64_t slotSize{0};
@@ -1073,16 +1102,16 @@ struct SlotTransportStats {
 // The library's version.
 inline std::string version() { return cshm_version(); }
 
-// Source-compatible with the class of this name that was built on Boost.Interprocess; see the README of crates/capi, "Coming
-// from ShmFixedSlotDuplexTransport". Messages are exactly one slot long.
+// Source-compatible with the class of this name that was built on Boost.Interprocess; see the README of crates/capi,
+// "Coming from ShmFixedSlotDuplexTransport". Messages are exactly one slot long.
 class ShmFixedSlotDuplexTransport {
 public:
     using SlotRingStats = capnproto_shm_transport::SlotRingStats;
     using SlotTransportStats = capnproto_shm_transport::SlotTransportStats;
     using Callback = std::function<void(const std::uint8_t*, std::uint64_t)>;
 
-    // Side A. With a callback, a thread of its own receives, in bursts of up to 64. Without initialPoll this side sleeps in the
-    // kernel when idle, and is woken; with it, it looks at that interval, and 0 spins. Throws Error.
+    // Side A. With a callback, a thread of its own receives, in bursts of up to 64. Without initialPoll this side
+    // sleeps in the kernel when idle, and is woken; with it, it looks at that interval, and 0 spins. Throws Error.
     ShmFixedSlotDuplexTransport(
         const std::string& name, std::uint64_t slotSize, std::uint64_t slotCount, Callback callback)
         : ShmFixedSlotDuplexTransport(created(name, slotSize, slotCount, PollMode::park()), std::move(callback)) {}
@@ -1094,11 +1123,12 @@ public:
     static ShmFixedSlotDuplexTransport open(const std::string& name, std::chrono::milliseconds wait) {
         return open(name, wait, nullptr);
     }
-    static ShmFixedSlotDuplexTransport open(const std::string& name, std::chrono::milliseconds wait, Callback callback) {
+    static ShmFixedSlotDuplexTransport open(
+        const std::string& name, std::chrono::milliseconds wait, Callback callback) {
         return {opened(name, wait, PollMode::park()), std::move(callback)};
     }
-    static ShmFixedSlotDuplexTransport open(
-        const std::string& name, std::chrono::milliseconds wait, Callback callback, std::chrono::microseconds initialPoll) {
+    static ShmFixedSlotDuplexTransport open(const std::string& name, std::chrono::milliseconds wait,
+        Callback callback, std::chrono::microseconds initialPoll) {
         return {opened(name, wait, mode(initialPoll)), std::move(callback)};
     }
 
@@ -1123,8 +1153,8 @@ public:
         return cshm_send(transport_.get(), data, len, time(timeout)) == CSHM_OK;
     }
 
-    // 1 if a message was received, which `out` then is; 0 on timeout, once the peer is gone and everything is received, and with a
-    // callback, which gets all.
+    // 1 if a message was received, which `out` then is; 0 on timeout, once the peer is gone and everything is
+    // received, and with a callback, which gets all.
     std::uint32_t recvSlot(std::vector<std::uint8_t>& out, std::chrono::milliseconds timeout) {
         cshm_read_slot message{};
         if (cshm_recv(transport_.get(), time(timeout), &message) != CSHM_OK) return 0;
@@ -1137,7 +1167,8 @@ public:
         cshm_stats stats{};
         if (cshm_get_stats(transport_.get(), &stats) != CSHM_OK) return 0;
         const auto ring = [](const cshm_ring_stats& from) {
-            return SlotRingStats{from.slot_size, from.slot_count, from.used_slots, static_cast<std::uint32_t>(from.closed)};
+            return SlotRingStats{
+                from.slot_size, from.slot_count, from.used_slots, static_cast<std::uint32_t>(from.closed)};
         };
         out = {ring(stats.tx), ring(stats.rx)};
         return 1;
@@ -1149,11 +1180,18 @@ public:
     std::uint32_t isCreator() const noexcept { return cshm_is_side_a(transport_.get()); }
 
     // 0 spins; a negative time sleeps in the kernel, which no interval does.
-    void setLocalSidePollInterval(std::chrono::microseconds us) { cshm_set_local_poll(transport_.get(), mode(us).number()); }
-    void setRemoteSidePollInterval(std::chrono::microseconds us) { cshm_set_remote_poll(transport_.get(), mode(us).number()); }
-    // A side that sleeps in the kernel until it is woken is said to have the interval that was this class's default, 1 ms.
+    void setLocalSidePollInterval(std::chrono::microseconds us) {
+        cshm_set_local_poll(transport_.get(), mode(us).number());
+    }
+    void setRemoteSidePollInterval(std::chrono::microseconds us) {
+        cshm_set_remote_poll(transport_.get(), mode(us).number());
+    }
+    // A side that sleeps in the kernel until it is woken is said to have the interval that was this class's default,
+    // 1 ms.
     std::chrono::microseconds getLocalSidePollInterval() const { return interval(cshm_local_poll(transport_.get())); }
-    std::chrono::microseconds getRemoteSidePollInterval() const { return interval(cshm_remote_poll(transport_.get())); }
+    std::chrono::microseconds getRemoteSidePollInterval() const {
+        return interval(cshm_remote_poll(transport_.get()));
+    }
 
     // Removes what a dead side A left. A channel whose side A lives stays.
     static void remove(const std::string& name) { cshm_remove(name.c_str(), nullptr); }
@@ -1162,8 +1200,9 @@ private:
     using Handle = std::unique_ptr<cshm_transport, detail::FreeTransport>;
 
     ShmFixedSlotDuplexTransport(Handle transport, Callback callback)
-        : callback_(callback ? std::make_unique<Callback>(std::move(callback)) : nullptr), transport_(std::move(transport)),
-          slotSize_(cshm_slot_size(transport_.get())), slotCount_(cshm_slot_count(transport_.get())) {
+        : callback_(callback ? std::make_unique<Callback>(std::move(callback)) : nullptr),
+          transport_(std::move(transport)), slotSize_(cshm_slot_size(transport_.get())),
+          slotCount_(cshm_slot_count(transport_.get())) {
         if (callback_) {
             const Status status = cshm_listen(transport_.get(), &received, nullptr, callback_.get());
             if (status != CSHM_OK) detail::fail(status);
@@ -1180,7 +1219,8 @@ private:
     static Handle opened(const std::string& name, std::chrono::milliseconds wait, PollMode poll) {
         const auto config = Config().poll(poll).to_c();
         cshm_transport* made = nullptr;
-        const Status status = config ? cshm_open(name.c_str(), time(wait), config.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            config ? cshm_open(name.c_str(), time(wait), config.get(), &made) : CSHM_INVALID_ARGUMENT;
         if (status != CSHM_OK) detail::fail(status);
         return Handle(made);
     }

@@ -8,8 +8,8 @@ use transport::{Config, MessageKind, PollMode};
 use crate::arguments::text;
 use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
 
-/// How a channel is made and how this side of it behaves. NULL in its place stands for the defaults: 1024 slots of 1024
-/// bytes in each direction, bytes of any length, parked waits, permissions 0600.
+/// How a channel is made and how this side of it behaves. NULL in its place stands for the defaults: 1024 slots of
+/// 1024 bytes in each direction, bytes of any length, parked waits, permissions 0600.
 pub struct cshm_config {
     pub(crate) config: Config,
     pub(crate) sends: MessageKind,
@@ -122,8 +122,8 @@ pub unsafe extern "C" fn cshm_config_poll(config: *mut cshm_config, mode: i64) -
     unsafe { change(config, |config| Ok(config.poll(poll_mode(mode)))) }
 }
 
-/// Names the protocol spoken, in up to 64 bytes of UTF-8. Side A writes it into the channel; a side B that gives another one is
-/// refused with CSHM_TAG_MISMATCH.
+/// Names the protocol spoken, in up to 64 bytes of UTF-8. Side A writes it into the channel; a side B that gives
+/// another one is refused with CSHM_TAG_MISMATCH.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_config_message_tag(
     config: *mut cshm_config,
@@ -180,9 +180,9 @@ pub unsafe extern "C" fn cshm_config_numa_node(config: *mut cshm_config, node: u
     unsafe { change(config, |config| Ok(config.numa_node(node))) }
 }
 
-/// Declares that this side sends values of one type: plain data without padding, `size` bytes each, aligned to `align`. A
-/// slot is exactly one value, whatever the slot size says. The other side must receive the same: a Rust Channel, a C++
-/// Channel, or a side that declares it.
+/// Declares that this side sends values of one type: plain data without padding, `size` bytes each, aligned to
+/// `align`. A slot is exactly one value, whatever the slot size says. The other side must receive the same: a Rust
+/// Channel, a C++ Channel, or a side that declares it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_config_sends_values(
     config: *mut cshm_config,

@@ -1,7 +1,7 @@
 //! A transport as C holds it: one handle, used by a thread that sends and a thread that receives.
 //!
-//! The library's guards (`WriteSlot`, `ReadSlot`, `Batch`, `Window`) borrow their half. C has no borrows, so a handle keeps
-//! the guard beside the half, with its borrow extended. This is what makes that sound:
+//! The library's guards (`WriteSlot`, `ReadSlot`, `Batch`, `Window`) borrow their half. C has no borrows, so a handle
+//! keeps the guard beside the half, with its borrow extended. This is what makes that sound:
 //!
 //! - A handle lives in a box that stays where it is, and so do the halves in [`Ends`], until [`cshm_transport::change`].
 //! - While a guard is open, nothing else touches its half: every function first looks whether one is.
@@ -26,6 +26,8 @@ pub struct cshm_transport {
     tx: Tx,
     rx: Rx,
     shared: Option<Shared>,
+    /// Before the halves: its thread ends first.
+    listener: Option<Listening>,
     ends: Ends,
 }
 
@@ -72,22 +74,18 @@ pub(crate) struct Shared {
 }
 
 /// What owns the two halves.
+#[allow(clippy::large_enum_variant, reason = "there is one for each handle, in its box")]
 enum Ends {
     Whole(Transport),
-    /// A listener has had the receiving half, so it is apart from the other.
-    Apart {
-        producer: Producer,
-        receiving: Receiving,
-    },
+    /// A listener has had the receiving half, or has it now, so it is apart from the other.
+    Apart(Producer, Option<Consumer>),
     Closed,
 }
 
-#[allow(clippy::large_enum_variant, reason = "there is one for each handle, in its box")]
-enum Receiving {
-    Here(Consumer),
-    Listening(Listener<Consumer>, Arc<AtomicI32>),
-    /// On its way from the one to the other.
-    Between,
+/// A thread that has the receiving half, and why it ended, if it has.
+struct Listening {
+    listener: Listener<Consumer>,
+    ended: Arc<AtomicI32>,
 }
 
 /// Says that a half is open for something else.
@@ -124,8 +122,8 @@ impl Tx {
     #[inline(always)]
     fn half(&mut self) -> Outcome<&'static mut Producer> {
         let mut producer = self.producer.ok_or_else(closed)?;
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, as the callers have
-        // checked, so this is the only reference.
+        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, as
+        // the callers have checked, so this is the only reference.
         Ok(unsafe { producer.as_mut() })
     }
 
@@ -146,8 +144,8 @@ impl Tx {
         }
         let Some(batch) = &mut self.batch else { return Ok(None) };
         let mut batch = NonNull::from(batch);
-        // SAFETY: the batch stays in this place until `slot`, the only thing that borrows it, is gone: all who take it away look
-        // at `slot` first.
+        // SAFETY: the batch stays in this place until `slot`, the only thing that borrows it, is gone: all who take
+        // it away look at `slot` first.
         Ok(Some(unsafe { batch.as_mut() }))
     }
 
@@ -170,8 +168,8 @@ impl Rx {
             return Err(self.taken());
         }
         let mut consumer = self.consumer.ok_or_else(|| self.gone())?;
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so this is the only
-        // reference.
+        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so
+        // this is the only reference.
         Ok(unsafe { consumer.as_mut() })
     }
 
@@ -241,6 +239,7 @@ impl cshm_transport {
             tx: Tx { slot: None, batch: None, producer: None, value_size },
             rx: Rx { slot: None, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
             shared: None,
+            listener: None,
             ends: Ends::Whole(transport),
         };
         let mut handle = Box::new(handle);
@@ -375,49 +374,44 @@ impl cshm_transport {
             return Err(self.rx.gone());
         }
         let ended = Arc::new(AtomicI32::new(CSHM_OK as i32));
-        let mut started = false;
-        self.change(|ends| {
-            let (producer, consumer) = match ends {
-                Ends::Whole(transport) => transport.split(),
-                Ends::Apart { producer, receiving: Receiving::Here(consumer) } => (producer, consumer),
-                other => return other,
-            };
-            let listener = start(consumer, Arc::clone(&ended));
-            started = !listener.is_finished() || ended.load(Ordering::Acquire) != CSHM_OK as i32;
-            let receiving = if started {
-                Receiving::Listening(listener, ended)
-            } else {
-                Receiving::Here(listener.stop())
-            };
-            Ends::Apart { producer, receiving }
+        let mut consumer = None;
+        self.change(|ends| match ends {
+            Ends::Whole(transport) => {
+                let (producer, here) = transport.split();
+                consumer = Some(here);
+                Ends::Apart(producer, None)
+            }
+            Ends::Apart(producer, here) => {
+                consumer = here;
+                Ends::Apart(producer, None)
+            }
+            Ends::Closed => Ends::Closed,
         });
-        if started { Ok(()) } else { Err(Failed::plain(CSHM_NO_THREAD)) }
+        let Some(consumer) = consumer else { return Err(self.rx.gone()) };
+        let listener = start(consumer, Arc::clone(&ended));
+        if listener.is_finished() && ended.load(Ordering::Acquire) == CSHM_OK as i32 {
+            // It never began.
+            self.receive_again(listener.stop());
+            return Err(Failed::plain(CSHM_NO_THREAD));
+        }
+        self.listener = Some(Listening { listener, ended });
+        Ok(())
     }
 
     /// Takes the receiving half back. Says why the listener ended.
     pub(crate) fn stop_listening(&mut self) -> Outcome<cshm_status> {
-        if !self.is_listening() {
+        let Some(Listening { listener, ended }) = self.listener.take() else {
             return Err(Failed::detailed(CSHM_NOTHING_OPEN, "no listener receives"));
-        }
-        let mut reason = CSHM_OK as i32;
-        self.change(|mut ends| {
-            if let Ends::Apart { receiving, .. } = &mut ends {
-                *receiving = match std::mem::replace(receiving, Receiving::Between) {
-                    Receiving::Listening(listener, ended) => {
-                        let consumer = listener.stop();
-                        reason = ended.load(Ordering::Acquire);
-                        Receiving::Here(consumer)
-                    }
-                    other => other,
-                };
-            }
-            ends
-        });
-        Ok(cshm_status::of(reason).unwrap_or(CSHM_OK))
+        };
+        self.receive_again(listener.stop());
+        Ok(cshm_status::of(ended.load(Ordering::Acquire)).unwrap_or(CSHM_OK))
     }
 
-    fn is_listening(&self) -> bool {
-        matches!(self.ends, Ends::Apart { receiving: Receiving::Listening(..), .. })
+    fn receive_again(&mut self, consumer: Consumer) {
+        self.change(|ends| match ends {
+            Ends::Apart(producer, None) => Ends::Apart(producer, Some(consumer)),
+            other => other,
+        });
     }
 
     /// Whether a listener's thread receives.
@@ -430,13 +424,10 @@ impl cshm_transport {
             return Err(Failed::null("transport"));
         }
         // SAFETY: the handle is alive, and this is a place within it.
-        let ends = unsafe { addr_of!((*handle).ends) };
-        // SAFETY: only who has the whole handle changes what owns the halves: the caller's promise. A listener is in a place of its own,
-        // which no half's thread touches.
-        Ok(match unsafe { &*ends } {
-            Ends::Apart { receiving: Receiving::Listening(listener, _), .. } => !listener.is_finished(),
-            _ => false,
-        })
+        let listener = unsafe { addr_of!((*handle).listener) };
+        // SAFETY: only who has the whole handle writes here: the caller's promise.
+        let listening = unsafe { &*listener }.as_ref();
+        Ok(listening.is_some_and(|listening| !listening.listener.is_finished()))
     }
 
     /// Closes both directions, whatever is open.
@@ -447,6 +438,8 @@ impl cshm_transport {
         self.tx.settle();
         self.rx.settle();
         self.shared = None;
+        // Stops and joins its thread.
+        self.listener = None;
         self.change(|_| Ends::Closed);
         Ok(())
     }
@@ -469,10 +462,7 @@ impl Ends {
                 let (producer, consumer) = transport.halves();
                 (Some(producer), Some(consumer))
             }
-            Self::Apart { producer, receiving: Receiving::Here(consumer) } => {
-                (Some(producer), Some(consumer))
-            }
-            Self::Apart { producer, .. } => (Some(producer), None),
+            Self::Apart(producer, consumer) => (Some(producer), consumer.as_mut()),
             Self::Closed => (None, None),
         }
     }

@@ -19,8 +19,8 @@ fn give(out: Output<'_, *mut cshm_transport>, transport: Transport, sends: Messa
     out.write(cshm_transport::boxed(transport, sends));
 }
 
-/// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). What a dead side A left under the
-/// name is reclaimed. CSHM_IN_USE if a live side A holds the name.
+/// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). What a dead side A
+/// left under the name is reclaimed. CSHM_IN_USE if a live side A holds the name.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_create(
     name: *const c_char,
@@ -40,8 +40,8 @@ pub unsafe extern "C" fn cshm_create(
 }
 
 /// Side B: joins the channel `name`, waiting for a live side A to have made it. The slots are side A's to choose.
-/// CSHM_TIMEOUT if there was none to join; CSHM_IN_USE if a live side B is there; CSHM_TAG_MISMATCH, CSHM_TYPE_MISMATCH if the two
-/// sides do not speak the same.
+/// CSHM_TIMEOUT if there was none to join; CSHM_IN_USE if a live side B is there; CSHM_TAG_MISMATCH,
+/// CSHM_TYPE_MISMATCH if the two sides do not speak the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_open(
     name: *const c_char,
@@ -61,8 +61,9 @@ pub unsafe extern "C" fn cshm_open(
     })
 }
 
-/// Side B, after the peer closed, died or was superseded: joins the next generation of the channel. On failure the transport
-/// is as it was. CSHM_WRONG_SIDE on side A, which creates anew; CSHM_BUSY on a transport that has listened: open anew.
+/// Side B, after the peer closed, died or was superseded: joins the next generation of the channel. On failure the
+/// transport is as it was. CSHM_WRONG_SIDE on side A, which creates anew; CSHM_BUSY on a transport that has listened:
+/// open anew.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_reopen(transport: *mut cshm_transport, timeout_ns: i64) -> cshm_status {
     guarded(|| {
@@ -72,9 +73,9 @@ pub unsafe extern "C" fn cshm_reopen(transport: *mut cshm_transport, timeout_ns:
     })
 }
 
-/// Makes an anonymous channel over sealed memory (Linux), and is its side A. `fds`, an array of two, gets the descriptors for side B: let a child inherit
-/// them (they close on exec; clear FD_CLOEXEC for that) or send them over a Unix socket, call cshm_from_fds() there, and close
-/// them here.
+/// Makes an anonymous channel over sealed memory (Linux), and is its side A. `fds`, an array of two, gets the
+/// descriptors for side B: let a child inherit them (they close on exec; clear FD_CLOEXEC for that) or send them over
+/// a Unix socket, call cshm_from_fds() there, and close them here.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_pair(
     config: *const cshm_config,
@@ -116,8 +117,8 @@ fn pair(
     Err(Failed::detailed(CSHM_UNSUPPORTED, "anonymous channels need Linux"))
 }
 
-/// Side B of an anonymous channel, from the two descriptors that cshm_pair() gave, in that order. The descriptors are the
-/// library's from then on, also if it fails: do not close them. They stay yours only if they are refused as
+/// Side B of an anonymous channel, from the two descriptors that cshm_pair() gave, in that order. The descriptors are
+/// the library's from then on, also if it fails: do not close them. They stay yours only if they are refused as
 /// CSHM_NULL_ARGUMENT or CSHM_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_from_fds(
@@ -168,8 +169,8 @@ pub unsafe extern "C" fn cshm_wait_for_peer(transport: *mut cshm_transport, time
     })
 }
 
-/// Closes the direction in which this side sends, in order, once the peer has released everything that was sent. Receiving
-/// goes on. CSHM_TIMEOUT if the peer did not receive everything in time: then nothing is closed.
+/// Closes the direction in which this side sends, in order, once the peer has released everything that was sent.
+/// Receiving goes on. CSHM_TIMEOUT if the peer did not receive everything in time: then nothing is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_finish(transport: *mut cshm_transport, timeout_ns: i64) -> cshm_status {
     guarded(|| {
@@ -179,9 +180,9 @@ pub unsafe extern "C" fn cshm_finish(transport: *mut cshm_transport, timeout_ns:
     })
 }
 
-/// Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener stopped.
-/// The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The transport stays to
-/// be freed; until then every call on it is CSHM_HANDLE_CLOSED.
+/// Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener
+/// stopped. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
+/// transport stays to be freed; until then every call on it is CSHM_HANDLE_CLOSED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_close(transport: *mut cshm_transport) -> cshm_status {
     guarded(|| {
@@ -194,8 +195,8 @@ pub unsafe extern "C" fn cshm_close(transport: *mut cshm_transport) -> cshm_stat
     })
 }
 
-/// Closes a transport, if that was not done, and frees it. The pointer is invalid afterwards. NULL is nothing. From a callback of
-/// this very transport it is refused, with CSHM_BUSY, and nothing is freed.
+/// Closes a transport, if that was not done, and frees it. The pointer is invalid afterwards. NULL is nothing. From a
+/// callback of this very transport it is refused, with CSHM_BUSY, and nothing is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_free(transport: *mut cshm_transport) -> cshm_status {
     guarded(|| {
@@ -208,8 +209,8 @@ pub unsafe extern "C" fn cshm_free(transport: *mut cshm_transport) -> cshm_statu
     })
 }
 
-/// Removes what a dead side A left under `name`. CSHM_NOT_FOUND if there is nothing, CSHM_IN_USE if a live side A holds the
-/// name. Of the configuration only the directory counts.
+/// Removes what a dead side A left under `name`. CSHM_NOT_FOUND if there is nothing, CSHM_IN_USE if a live side A
+/// holds the name. Of the configuration only the directory counts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_remove(name: *const c_char, config: *const cshm_config) -> cshm_status {
     guarded(|| {
@@ -221,8 +222,8 @@ pub unsafe extern "C" fn cshm_remove(name: *const c_char, config: *const cshm_co
     })
 }
 
-/// Looks at the channel `name` from outside, without taking part: `tx` is the ring from A to B. Of the configuration the directory
-/// and the permissions count. CSHM_TIMEOUT if there is no such channel.
+/// Looks at the channel `name` from outside, without taking part: `tx` is the ring from A to B. Of the configuration
+/// the directory and the permissions count. CSHM_TIMEOUT if there is no such channel.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_stats_of(
     name: *const c_char,

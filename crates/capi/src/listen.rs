@@ -13,8 +13,8 @@ use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value, receiv
 pub type cshm_message_callback =
     Option<unsafe extern "C" fn(data: *const u8, len: usize, context: *mut c_void)>;
 
-/// Gets why a listener ended: CSHM_CLOSED, CSHM_PEER_DEAD, CSHM_SUPERSEDED, CSHM_CORRUPT, or CSHM_INTERRUPTED if it was stopped. In
-/// the listener's thread, after the last message.
+/// Gets why a listener ended: CSHM_CLOSED, CSHM_PEER_DEAD, CSHM_SUPERSEDED, CSHM_CORRUPT, or CSHM_INTERRUPTED if it
+/// was stopped. In the listener's thread, after the last message.
 pub type cshm_ended_callback = Option<unsafe extern "C" fn(reason: cshm_status, context: *mut c_void)>;
 
 /// What C gives a callback to remember.
@@ -81,8 +81,8 @@ pub unsafe extern "C" fn cshm_listen(
     })
 }
 
-/// Stops the listener after the burst it is in; the transport receives again. `reason`, if it is not NULL, gets why the listener
-/// had ended: CSHM_INTERRUPTED if it had not before this call.
+/// Stops the listener after the burst it is in; the transport receives again. `reason`, if it is not NULL, gets why
+/// the listener had ended: CSHM_INTERRUPTED if it had not before this call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_listen_stop(
     transport: *mut cshm_transport,

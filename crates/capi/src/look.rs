@@ -128,8 +128,8 @@ pub unsafe extern "C" fn cshm_interrupt(transport: *const cshm_transport) -> csh
     })
 }
 
-/// How this side waits: CSHM_SPIN, CSHM_PARK, or nanoseconds between two looks. CSHM_PARK for a transport that is NULL
-/// or closed.
+/// How this side waits: CSHM_SPIN, CSHM_PARK, or nanoseconds between two looks. CSHM_PARK for a transport that is
+/// NULL or closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_local_poll(transport: *const cshm_transport) -> i64 {
     guarded_value(crate::config::CSHM_PARK, || {

@@ -27,8 +27,9 @@ impl cshm_read_slot {
     }
 }
 
-/// Borrows the oldest message, in the slot it arrived in, until cshm_release(). It is the shared memory itself, mapped
-/// read-only: it trusts the peer to leave a committed slot alone. For a peer that is not trusted use cshm_recv_copied().
+/// Borrows the oldest message, in the slot it arrived in, until cshm_release(). It is the shared memory itself,
+/// mapped read-only: it trusts the peer to leave a committed slot alone. For a peer that is not trusted use
+/// cshm_recv_copied().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_recv(
     transport: *mut cshm_transport,
@@ -136,13 +137,14 @@ pub unsafe extern "C" fn cshm_recv_copied(
     })
 }
 
-/// Gets one message of cshm_drain(), for the time of the call. Returns 0 to go on, anything else to end after this message.
+/// Gets one message of cshm_drain(), for the time of the call. Returns 0 to go on, anything else to end after this
+/// message.
 pub type cshm_drain_callback =
     Option<unsafe extern "C" fn(data: *const u8, len: usize, context: *mut c_void) -> c_int>;
 
-/// Hands up to `max` messages to `callback`: those that are there now, and perhaps some that come meanwhile. Releases them all
-/// at once. Never waits. `count`, if it is not NULL, gets how many there were, also 0. The callback may send, and may not
-/// receive from this transport.
+/// Hands up to `max` messages to `callback`: those that are there now, and perhaps some that come meanwhile. Releases
+/// them all at once. Never waits. `count`, if it is not NULL, gets how many there were, also 0. The callback may
+/// send, and may not receive from this transport.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_drain(
     transport: *mut cshm_transport,

@@ -64,8 +64,9 @@ unsafe fn reserve_after_a_look(
     })
 }
 
-/// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message does not
-/// fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver has looked once.
+/// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message
+/// does not fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver
+/// has looked once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_reserve_span(
     transport: *mut cshm_transport,
@@ -150,8 +151,8 @@ pub unsafe extern "C" fn cshm_send(
     })
 }
 
-/// Begins to gather messages that become visible together. Until cshm_batch_publish() each commit and send is gathered, none
-/// waits, and CSHM_FULL means: publish, so that the peer can make room.
+/// Begins to gather messages that become visible together. Until cshm_batch_publish() each commit and send is
+/// gathered, none waits, and CSHM_FULL means: publish, so that the peer can make room.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_batch_begin(transport: *mut cshm_transport) -> cshm_status {
     guarded(|| {
@@ -163,7 +164,8 @@ pub unsafe extern "C" fn cshm_batch_begin(transport: *mut cshm_transport) -> csh
     })
 }
 
-/// Makes everything gathered visible: one publication, at most one wake. `count`, if it is not NULL, gets the number of messages.
+/// Makes everything gathered visible: one publication, at most one wake. `count`, if it is not NULL, gets the number
+/// of messages.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_batch_publish(
     transport: *mut cshm_transport,

@@ -65,7 +65,8 @@ pub enum cshm_status {
     CSHM_NULL_ARGUMENT = 40,
     /// Misuse: an argument has a value that is not allowed.
     CSHM_INVALID_ARGUMENT = 41,
-    /// Misuse: something else is open on this half, such as a reservation, a message, a batch, a window or a listener.
+    /// Misuse: something else is open on this half, such as a reservation, a message, a batch, a window or a
+    /// listener.
     CSHM_BUSY = 42,
     /// Misuse: there is nothing to commit, abort, publish, release or stop.
     CSHM_NOTHING_OPEN = 43,
@@ -348,8 +349,8 @@ impl From<RemoveError> for Failed {
     }
 }
 
-/// What of this interface a program can rely on: it grows when something that was there changes or goes. A program that
-/// was compiled against CSHM_ABI_VERSION needs a library that says the same.
+/// What of this interface a program can rely on: it grows when something that was there changes or goes. A program
+/// that was compiled against CSHM_ABI_VERSION needs a library that says the same.
 pub const CSHM_ABI_VERSION: u32 = 1;
 
 /// The CSHM_ABI_VERSION of the library that runs.

@@ -6,8 +6,8 @@ use crate::receive::cshm_read_slot;
 use crate::status::cshm_status::CSHM_INVALID_ARGUMENT;
 use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
 
-/// Opens a window, if none is open, and receives until it holds `count` messages. Those that came before a failure stay. Messages
-/// that are held take slots. Other receiving calls are CSHM_BUSY until cshm_window_close().
+/// Opens a window, if none is open, and receives until it holds `count` messages. Those that came before a failure
+/// stay. Messages that are held take slots. Other receiving calls are CSHM_BUSY until cshm_window_close().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_window_wait_for(
     transport: *mut cshm_transport,

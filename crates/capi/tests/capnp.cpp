@@ -40,7 +40,8 @@ bool is_filled(Quotes::Reader quotes, unsigned books, const std::string& venue) 
     bool so = quotes.getVenue() == venue.c_str() && quotes.getTime() == books && quotes.getBooks().size() == books;
     for (unsigned at = 0; so && at < books; ++at) {
         const auto book = quotes.getBooks()[at];
-        so = book.getSymbol() == ("S" + std::to_string(at)).c_str() && book.getBids().size() == at % 4 && book.getAsks().size() == 0;
+        so = book.getSymbol() == ("S" + std::to_string(at)).c_str() && book.getBids().size() == at % 4 &&
+             book.getAsks().size() == 0;
         for (unsigned level = 0; so && level < book.getBids().size(); ++level) {
             so = book.getBids()[level].getPrice() == at + level / 8.0 && book.getBids()[level].getSize() == 0;
         }
@@ -62,7 +63,10 @@ void in_place() {
         b.send(received.get());
     }
     CHECK(is_filled(a.recv_copied().get(), 3, "XLON"));
-    { auto dropped = a.reserve(); dropped.init().setVenue("never seen"); }
+    {
+        auto dropped = a.reserve();
+        dropped.init().setVenue("never seen");
+    }
     CHECK(!b.recv_for(1ms));
     // Nothing set: the default.
     a.reserve().commit();
@@ -114,15 +118,16 @@ void outgrown() {
 }
 
 void malformed() {
-    auto a = Transport::create(name, Config().sends_capnp(capnp::typeId<Quotes>()).receives_capnp(capnp::typeId<Quotes>()));
+    auto a = Transport::create(
+        name, Config().sends_capnp(capnp::typeId<Quotes>()).receives_capnp(capnp::typeId<Quotes>()));
     CHECK_STATUS((CapnpChannel<Quotes, Book>::open(name, LONG)), CSHM_TYPE_MISMATCH);
     auto b = Side::open(name, LONG);
     const std::vector<std::vector<std::uint8_t>> frames = {
-        {1, 2, 3},                                                          // less than a word
-        {0, 0, 0, 0, 9, 0, 0, 0},                                           // words that are not there
-        {255, 255, 255, 255, 0, 0, 0, 0},                                   // 2^32 segments
-        {0, 0, 0, 0, 1, 0, 0, 0, 252, 255, 255, 127, 255, 255, 255, 255},   // a root far outside
-        {0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0},                   // a list for a root
+        {1, 2, 3},                                                        // less than a word
+        {0, 0, 0, 0, 9, 0, 0, 0},                                         // words that are not there
+        {255, 255, 255, 255, 0, 0, 0, 0},                                 // 2^32 segments
+        {0, 0, 0, 0, 1, 0, 0, 0, 252, 255, 255, 127, 255, 255, 255, 255}, // a root far outside
+        {0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0},                 // a list for a root
     };
     for (const auto& frame : frames) {
         a.send(frame);

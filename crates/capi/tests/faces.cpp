@@ -281,7 +281,8 @@ void replaced() {
     T a(name, 16, 4, [&](const std::uint8_t* data, std::uint64_t size) { received += data[0] == 7 ? size : 0; });
     CHECK(a.getLocalSidePollInterval() == 1000us);
     auto b = T::open(name, 500ms);
-    CHECK(a.slotSize() == 16 && a.slotCount() == 4 && a.isCreator() == 1u && b.isCreator() == 0u && b.slotSize() == 16);
+    CHECK(
+        a.slotSize() == 16 && a.slotCount() == 4 && a.isCreator() == 1u && b.isCreator() == 0u && b.slotSize() == 16);
 
     const std::vector<std::uint8_t> slot(16, 7);
     CHECK(b.sendSlot(slot.data(), 15, std::chrono::milliseconds{-1}) == 0u);

@@ -32,15 +32,16 @@ typedef struct {
     uint32_t flags;
 } Value;
 
-static void need(cshm_status status, cshm_status wanted, const char *what) {
+static void need(cshm_status status, cshm_status wanted, const char* what) {
     if (status != wanted) {
-        fprintf(stderr, "peer.c: %s: %s, not %s (%s)\n", what, cshm_strerror(status), cshm_strerror(wanted), cshm_last_error());
+        fprintf(stderr, "peer.c: %s: %s, not %s (%s)\n", what, cshm_strerror(status), cshm_strerror(wanted),
+            cshm_last_error());
         exit(1);
     }
 }
 
 /* Message `number`, in up to 64 bytes; says how many. */
-static size_t build(const char *kind, uint32_t number, uint8_t *to) {
+static size_t build(const char* kind, uint32_t number, uint8_t* to) {
     if (strcmp(kind, "raw") == 0) {
         const size_t len = number % 40;
         size_t at;
@@ -68,7 +69,7 @@ static size_t build(const char *kind, uint32_t number, uint8_t *to) {
     }
 }
 
-static void send_number(cshm_transport *t, const char *kind, uint32_t number) {
+static void send_number(cshm_transport* t, const char* kind, uint32_t number) {
     uint8_t message[64];
     const size_t len = build(kind, number, message);
     cshm_write_slot slot;
@@ -82,13 +83,13 @@ static void send_number(cshm_transport *t, const char *kind, uint32_t number) {
 }
 
 /* What another program builds of the same values. A longer struct is a newer version of it. */
-static int is_number(const char *kind, uint32_t number, const cshm_read_slot *found) {
+static int is_number(const char* kind, uint32_t number, const cshm_read_slot* found) {
     uint8_t message[64];
     const size_t len = build(kind, number, message);
     return found->len == len && memcmp(found->data, message, len) == 0;
 }
 
-static void recv_number(cshm_transport *t, const char *kind, uint32_t number) {
+static void recv_number(cshm_transport* t, const char* kind, uint32_t number) {
     cshm_read_slot found;
     need(cshm_recv(t, WAIT, &found), CSHM_OK, "recv");
     if (!is_number(kind, number, &found)) {
@@ -98,14 +99,14 @@ static void recv_number(cshm_transport *t, const char *kind, uint32_t number) {
     need(cshm_release(t), CSHM_OK, "release");
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
     const int creates = argc == 5 && strcmp(argv[1], "create") == 0;
-    const char *kind = argc == 5 ? argv[2] : "";
-    const char *ending = argc == 5 ? argv[3] : "";
-    const char *name = argc == 5 ? argv[4] : "";
+    const char* kind = argc == 5 ? argv[2] : "";
+    const char* ending = argc == 5 ? argv[3] : "";
+    const char* name = argc == 5 ? argv[4] : "";
     const int wrong = strcmp(ending, "wrong") == 0;
-    cshm_config *config = cshm_config_new();
-    cshm_transport *t = NULL;
+    cshm_config* config = cshm_config_new();
+    cshm_transport* t = NULL;
     uint32_t number;
     if (argc != 5) return 2;
 
@@ -123,7 +124,8 @@ int main(int argc, char **argv) {
     if (creates) {
         need(cshm_create(name, config, &t), CSHM_OK, "create");
     } else if (wrong) {
-        need(cshm_open(name, WAIT, config, &t), strcmp(kind, "raw") == 0 ? CSHM_TAG_MISMATCH : CSHM_TYPE_MISMATCH, "open");
+        need(cshm_open(name, WAIT, config, &t), strcmp(kind, "raw") == 0 ? CSHM_TAG_MISMATCH : CSHM_TYPE_MISMATCH,
+            "open");
         cshm_config_free(config);
         return 0;
     } else {

@@ -38,7 +38,8 @@ void need(bool condition, const char* what) {
 
 std::vector<std::uint8_t> bytes(std::uint32_t number) {
     std::vector<std::uint8_t> message(number % 40);
-    for (std::size_t at = 0; at < message.size(); ++at) message[at] = static_cast<std::uint8_t>(number * 131 + at * 7);
+    for (std::size_t at = 0; at < message.size(); ++at)
+        message[at] = static_cast<std::uint8_t>(number * 131 + at * 7);
     return message;
 }
 
@@ -70,7 +71,8 @@ struct Values {
         value.commit();
     }
     static bool is(const ReadValue<Value>& found, std::uint32_t number) {
-        return found->number == number && found->price == number * 0.5 && found->size == number && found->flags == ~number;
+        return found->number == number && found->price == number * 0.5 && found->size == number &&
+               found->flags == ~number;
     }
     static void wrong(const std::string& name) {
         capnproto_shm_transport::Channel<Larger, Value>::open(name, WAIT, config().message_tag(TAG));
@@ -92,7 +94,9 @@ struct Capnp {
         const auto level = found.get();
         return level.getPrice() == number * 0.5 && level.getSize() == number;
     }
-    static void wrong(const std::string& name) { CapnpChannel<Book, Level>::open(name, WAIT, config().message_tag(TAG)); }
+    static void wrong(const std::string& name) {
+        CapnpChannel<Book, Level>::open(name, WAIT, config().message_tag(TAG));
+    }
     static constexpr Status REFUSED = CSHM_TYPE_MISMATCH;
 };
 

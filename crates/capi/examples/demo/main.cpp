@@ -6,8 +6,8 @@
 //   demo --a30 SECONDS SLOT_SIZE SLOT_COUNT [LOCAL] [REMOTE]    side A, one message each 30 ms
 //   demo --b30 SECONDS                      [LOCAL] [REMOTE]    side B, one message each 30 ms
 //
-// LOCAL is how this side polls, REMOTE what it asks of the other side: microseconds between two looks, 0 to spin. Without LOCAL
-// a side sleeps in the kernel until it is woken.
+// LOCAL is how this side polls, REMOTE what it asks of the other side: microseconds between two looks, 0 to spin.
+// Without LOCAL a side sleeps in the kernel until it is woken.
 
 #include "capnproto_shm_transport.hpp"
 
@@ -76,7 +76,8 @@ Plan parse(const std::vector<std::string>& words) {
     if (plan.is_a) {
         plan.slot_size = next("SLOT_SIZE");
         plan.slot_count = next("SLOT_COUNT");
-        if (plan.slot_size < sizeof(std::uint64_t)) throw Usage("SLOT_SIZE is at least 8, for the number of the message");
+        if (plan.slot_size < sizeof(std::uint64_t))
+            throw Usage("SLOT_SIZE is at least 8, for the number of the message");
     }
     if (at < words.size()) plan.local = microseconds(next("LOCAL"));
     if (at < words.size()) plan.remote = microseconds(next("REMOTE"));
@@ -88,12 +89,15 @@ Plan parse(const std::vector<std::string>& words) {
 double processor_seconds() {
     rusage used{};
     getrusage(RUSAGE_SELF, &used);
-    const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+    const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+    };
     return seconds(used.ru_utime) + seconds(used.ru_stime);
 }
 
 ShmFixedSlotDuplexTransport join(const Plan& plan, std::atomic<std::uint64_t>& received) {
-    const auto count = [&received](const std::uint8_t*, std::uint64_t) { received.fetch_add(1, std::memory_order_relaxed); };
+    const auto count = [&received](
+                           const std::uint8_t*, std::uint64_t) { received.fetch_add(1, std::memory_order_relaxed); };
     if (!plan.is_a) {
         const milliseconds wait{5000};
         if (plan.local) return ShmFixedSlotDuplexTransport::open(NAME, wait, count, *plan.local);
@@ -121,10 +125,13 @@ void run(const Plan& plan) {
         ++sent;
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    const auto a_second = [&](std::uint64_t count) { return static_cast<unsigned long long>(static_cast<double>(count) / seconds); };
+    const auto a_second = [&](std::uint64_t count) {
+        return static_cast<unsigned long long>(static_cast<double>(count) / seconds);
+    };
     std::printf("side %c, %s: sent %llu (%llu/s), received %llu (%llu/s), processor %.0f %%\n", plan.is_a ? 'A' : 'B',
         plan.paced ? "one each 30 ms" : "burst", static_cast<unsigned long long>(sent), a_second(sent),
-        static_cast<unsigned long long>(received), a_second(received), 100 * (processor_seconds() - used_before) / seconds);
+        static_cast<unsigned long long>(received), a_second(received),
+        100 * (processor_seconds() - used_before) / seconds);
 }
 
 // Both sides, each in a process of its own.
@@ -150,7 +157,9 @@ int main(int argc, char** argv) {
         run(parse(words));
         return 0;
     } catch (const Usage& error) {
-        std::fprintf(stderr, "demo: %s\nusage: demo [--a|--a30 SECONDS SLOT_SIZE SLOT_COUNT | --b|--b30 SECONDS] [LOCAL] [REMOTE]\n", error.what());
+        std::fprintf(stderr,
+            "demo: %s\nusage: demo [--a|--a30 SECONDS SLOT_SIZE SLOT_COUNT | --b|--b30 SECONDS] [LOCAL] [REMOTE]\n",
+            error.what());
         return 2;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "demo: %s\n", error.what());

@@ -1,5 +1,5 @@
-// Quotes with nested lists and text, from a venue to a desk and the best book back: Cap'n Proto messages built and read in shared
-// memory. Either side may be the Rust example capnp_quotes.
+// Quotes with nested lists and text, from a venue to a desk and the best book back: Cap'n Proto messages built and
+// read in shared memory. Either side may be the Rust example capnp_quotes.
 //
 //   quotes venue NAME          and in another terminal    quotes desk NAME
 //   quotes venue NAME                                     cargo run --example capnp_quotes -- desk NAME
@@ -54,7 +54,8 @@ void venue(const std::string& name) {
 
         auto answer = channel.recv_for(PATIENCE);
         if (!answer) throw std::runtime_error("the desk does not answer");
-        std::printf("venue: the desk takes %s in round %d\n", answer->get().getSymbol().cStr(), static_cast<int>(round));
+        std::printf(
+            "venue: the desk takes %s in round %d\n", answer->get().getSymbol().cStr(), static_cast<int>(round));
     }
 }
 
@@ -63,7 +64,9 @@ void desk(const std::string& name) {
     auto channel = CapnpChannel<Book, Quotes>::open(name, PATIENCE, Config().message_tag("quotes/1"));
     for (const auto& message : channel.messages()) {
         const auto quotes = message.get();
-        const auto spread = [](Book::Reader book) { return book.getAsks()[0].getPrice() - book.getBids()[0].getPrice(); };
+        const auto spread = [](Book::Reader book) {
+            return book.getAsks()[0].getPrice() - book.getBids()[0].getPrice();
+        };
         auto best = quotes.getBooks()[0];
         for (auto book : quotes.getBooks()) {
             std::printf("desk:  %s %-4s bid %.2f ask %.2f\n", quotes.getVenue().cStr(), book.getSymbol().cStr(),

@@ -1,9 +1,9 @@
-// Market data through Channel: a feed fills ticks in shared memory, a subscriber reads them there. Either side may be the Rust
-// example typed_ticks, whose Tick is laid out alike.
+// Market data through Channel: a feed fills ticks in shared memory, a subscriber reads them there. Either side may be
+// the Rust example typed_ticks, whose Tick is laid out alike.
 //
-//   ticks feed NAME            and in another terminal    ticks subscriber NAME
-//   ticks feed NAME                                       cargo run --release --example typed_ticks -- subscriber NAME
-//   cargo run --release --example typed_ticks -- feed NAME    ticks subscriber NAME
+//   ticks feed NAME        and in another terminal   ticks subscriber NAME
+//   ticks feed NAME                                  cargo run --release --example typed_ticks -- subscriber NAME
+//   cargo run --release --example typed_ticks -- feed NAME        ticks subscriber NAME
 
 #include "capnproto_shm_transport.hpp"
 
@@ -22,7 +22,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The message: plain data. That it has no padding is checked when it is compiled, its size and alignment when a channel is opened.
+// The message: plain data. That it has no padding is checked when it is compiled, its size and alignment when a
+// channel is opened.
 struct Tick {
     std::uint64_t timestamp_ns;
     double bid;
@@ -84,9 +85,11 @@ void subscriber(const std::string& name) {
     if (received != BURST + SINGLE) throw std::runtime_error("received " + std::to_string(received) + " ticks");
 
     std::sort(latencies.begin(), latencies.end());
-    std::printf("received %u ticks, %.1f million a second in the burst\n", received, BURST / std::chrono::duration<double>(burst).count() / 1e6);
+    std::printf("received %u ticks, %.1f million a second in the burst\n", received,
+        BURST / std::chrono::duration<double>(burst).count() / 1e6);
     std::printf("latency of a single tick: median %" PRIu64 " ns\n", latencies[latencies.size() / 2]);
-    std::printf("last tick: %.4s %.2f x %u / %.2f x %u\n", last.symbol, last.bid, last.bid_size, last.ask, last.ask_size);
+    std::printf(
+        "last tick: %.4s %.2f x %u / %.2f x %u\n", last.symbol, last.bid, last.bid_size, last.ask, last.ask_size);
 }
 
 } // namespace

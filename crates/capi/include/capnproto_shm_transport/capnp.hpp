@@ -7,9 +7,9 @@
 //     auto answer = channel.recv();                                    borrowed from the slot
 //     use(answer.get().getSymbol());
 //
-// While a message fits its reservation, no byte of it is copied and nothing is allocated. A slot carries one frame of the
-// standard stream framing, so the other side may be a Rust CapnpChannel, or any program that reads frames. Both sides' type ids are
-// compared when a channel is opened.
+// While a message fits its reservation, no byte of it is copied and nothing is allocated. A slot carries one frame of
+// the standard stream framing, so the other side may be a Rust CapnpChannel, or any program that reads frames. Both
+// sides' type ids are compared when a channel is opened.
 //
 // The channel's own failures are told as Policy says. What capnp finds wrong in a message is a kj::Exception.
 
@@ -32,8 +32,8 @@ namespace detail {
 constexpr std::size_t WORD = sizeof(capnp::word);
 static_assert(WORD == 8, "a Cap'n Proto word has 8 bytes");
 
-// What capnp takes for zero when it builds, this side has to clear. The peer cannot write to the slots, so what stands in one is what
-// this side left there: so many words, counted from its start.
+// What capnp takes for zero when it builds, this side has to clear. The peer cannot write to the slots, so what
+// stands in one is what this side left there: so many words, counted from its start.
 class Leftovers {
 public:
     explicit Leftovers(const cshm_transport* transport) { forget(transport); }
@@ -48,8 +48,8 @@ public:
         words_.assign(cshm_slot_count(transport), 0);
     }
 
-    // Clears what was left in the slots of a reservation, which are this side's to their ends, and notes that from now on anything
-    // may stand there.
+    // Clears what was left in the slots of a reservation, which are this side's to their ends, and notes that from
+    // now on anything may stand there.
     void clear(std::uint8_t* data, std::size_t capacity) {
         for (std::size_t at = 0; at < capacity; at += stride_) {
             std::size_t& left = words(data + at);
@@ -95,12 +95,13 @@ inline std::size_t table_words(std::size_t segments) { return segments / 2 + 1; 
 
 } // namespace detail
 
-// A message that is built where the peer will read it. commit() makes it visible; dropping it aborts it. One that outgrows its
-// reservation goes on on the heap, and is copied once.
+// A message that is built where the peer will read it. commit() makes it visible; dropping it aborts it. One that
+// outgrows its reservation goes on on the heap, and is copied once.
 template <class M, class Policy>
 class [[nodiscard]] BasicCapnpBuilder final : public capnp::MessageBuilder {
 public:
-    BasicCapnpBuilder(cshm_transport* transport, const cshm_write_slot& slot, detail::Leftovers* leftovers, std::int64_t time)
+    BasicCapnpBuilder(
+        cshm_transport* transport, const cshm_write_slot& slot, detail::Leftovers* leftovers, std::int64_t time)
         : slot_(transport, slot), transport_(transport), leftovers_(leftovers), time_(time) {
         leftovers_->clear(slot_.data(), slot_.capacity());
     }
@@ -117,8 +118,8 @@ public:
     // Makes it a copy of one that exists.
     void set(typename M::Reader message) { this->setRoot(message); }
 
-    // Publishes it. One that outgrew its reservation waits for a larger one as long as the reservation did; CSHM_TOO_LARGE if it
-    // exceeds the ring. The message is lost on failure, and the channel goes on.
+    // Publishes it. One that outgrew its reservation waits for a larger one as long as the reservation did;
+    // CSHM_TOO_LARGE if it exceeds the ring. The message is lost on failure, and the channel goes on.
     typename Policy::template Must<void> commit() {
         auto all = segments();
         if (all.size() == 0) {
@@ -207,7 +208,8 @@ public:
         : slot_(transport, slot), options_(options) {}
     KJ_DISALLOW_COPY(CapnpReader);
 
-    // The message. Throws kj::Exception if it is malformed: the first time for its frame, and where a field is looked at.
+    // The message. Throws kj::Exception if it is malformed: the first time for its frame, and where a field is looked
+    // at.
     typename R::Reader get() const {
         if (!reader_) reader_.emplace(words(), options_);
         return reader_->template getRoot<R>();
@@ -272,7 +274,8 @@ public:
     // The same with room for a frame of so many bytes, which are 8 and the message's own words.
     Must<Builder> reserve_with_capacity(std::size_t bytes) {
         cshm_write_slot slot{};
-        const Status status = cshm_reserve_span(get(), std::max<std::size_t>(16, (bytes + 7) / 8 * 8), CSHM_FOREVER, &slot);
+        const Status status =
+            cshm_reserve_span(get(), std::max<std::size_t>(16, (bytes + 7) / 8 * 8), CSHM_FOREVER, &slot);
         return Policy::template must<Builder>(status, get(), slot, leftovers_.get(), std::int64_t{CSHM_FOREVER});
     }
     // Sends a copy of a message that exists.
@@ -296,7 +299,8 @@ public:
     Maybe<Reader> recv_for(std::chrono::duration<Rep, Period> time) {
         return recv_within(detail::nanoseconds(time));
     }
-    // The oldest message, copied out of its slot, for a peer that is not trusted. The copy stays until the next call of this.
+    // The oldest message, copied out of its slot, for a peer that is not trusted. The copy stays until the next call
+    // of this.
     Must<Reader> recv_copied() {
         cshm_read_slot copy{};
         const Status status = cshm_recv_copied(get(), CSHM_FOREVER, &copy);
@@ -309,10 +313,12 @@ public:
     }
 
     // Messages until the peer closes: `for (const auto& message : channel.messages()) use(message.get())`.
-    detail::Messages<BasicCapnpChannel, Reader> messages() { return detail::Messages<BasicCapnpChannel, Reader>(this); }
+    detail::Messages<BasicCapnpChannel, Reader> messages() {
+        return detail::Messages<BasicCapnpChannel, Reader>(this);
+    }
 
-    // How far readers go into each message received from now on. By default messages may nest 64 deep, and 64 MiB may be traversed, or
-    // eight times the frame if that is more.
+    // How far readers go into each message received from now on. By default messages may nest 64 deep, and 64 MiB may
+    // be traversed, or eight times the frame if that is more.
     void reader_options(capnp::ReaderOptions options) { options_ = options; }
 
     // As the transport's.

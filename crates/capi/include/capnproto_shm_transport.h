@@ -16,6 +16,8 @@
 // Pointers. NULL where something is needed is CSHM_NULL_ARGUMENT. Any other pointer must be valid: a handle must come
 // from this library and not be freed, text must end with a zero byte, outputs must be writable.
 //
+// Callbacks return: neither an exception nor a longjmp may leave them.
+//
 // Threads. One thread at a time may use the sending functions of a transport (cshm_reserve, cshm_commit, cshm_send,
 // cshm_batch_..., cshm_finish), and another one its receiving functions (cshm_recv, cshm_release, cshm_drain,
 // cshm_window_..., cshm_wait_for_peer). Any thread may at any time call those that look and ask: cshm_interrupt,

@@ -258,7 +258,10 @@ struct FreeConfig {
 };
 
 struct FreeTransport {
-    void operator()(cshm_transport* transport) const noexcept { cshm_free(transport); }
+    // Refused from within a callback of this very transport, which would be gone under its feet: a defect of the program.
+    void operator()(cshm_transport* transport) const noexcept {
+        if (cshm_free(transport) != CSHM_OK) std::terminate();
+    }
 };
 
 } // namespace detail

@@ -29,6 +29,11 @@
 //! To answer a message while it is borrowed, take both halves: [`halves`](Transport::halves) or
 //! [`split`](Transport::split).
 //!
+//! # Many clients
+//!
+//! A [`Server`] gives each client that connects a channel of its own (Linux). One thread serves them all with a [`WaitSet`],
+//! or a task each with `accept_async`. A [`Broadcast`] sends each message to every client.
+//!
 //! # Waiting
 //!
 //! `try_x` never waits, `x` waits without end, `x_timeout` waits at most so long. A side's [`PollMode`] says what it does

@@ -162,13 +162,14 @@ fn serves(name: &str, control: &mut Control) -> Result<()> {
             }
             let Some(channel) = clients.get_mut(&key) else { continue };
             let (to, from) = channel.halves();
-            match from.try_recv() {
-                Ok(call) => to.send(&call)?,
-                Err(RecvError::Empty) => {}
-                Err(_) => {
-                    set.remove(key);
-                    clients.remove(&key);
-                }
+            let gone = match from.try_recv() {
+                Ok(call) => to.send(&call).is_err(),
+                Err(RecvError::Empty) => false,
+                Err(_) => true,
+            };
+            if gone {
+                set.remove(key);
+                clients.remove(&key);
             }
         }
         if clients.is_empty() && next > expected as u64 {

@@ -31,7 +31,7 @@
 //!
 //! # Many clients
 //!
-//! A [`Server`] gives each client that connects a channel of its own (Linux). One thread serves them all with a [`WaitSet`],
+//! A [`Server`] gives each client that connects a channel of its own. One thread serves them all with a [`WaitSet`],
 //! or a task each with `accept_async`. A [`Broadcast`] sends each message to every client.
 //!
 //! # Waiting
@@ -95,7 +95,6 @@ mod ring;
 #[cfg_attr(docsrs, doc(cfg(feature = "rpc")))]
 pub mod rpc;
 mod segment;
-#[cfg(target_os = "linux")]
 mod server;
 mod sync;
 mod system;
@@ -125,7 +124,6 @@ pub use inspect::{ChannelInfo, Channels, Life, RingInfo, SideInfo, Tap, Tapped};
 pub use poll::PollControl;
 pub use protocol::{Direction, PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
-#[cfg(target_os = "linux")]
 pub use server::{Broadcast, Limits, Sent, Server, Slow};
 pub use transport::{Kind, Listener, Peer, Stats, StatsHandle, Transport};
 #[cfg(unix)]
@@ -135,7 +133,7 @@ pub use wait::WaitSet;
 pub use wait::{ByteReader, ByteStream, ByteWriter, MessageStream};
 
 /// The README's code blocks, compiled and run. `tests/quick_starts.rs` builds those that take files of their own.
-#[cfg(all(doctest, feature = "tokio"))]
+#[cfg(all(doctest, feature = "tokio", target_os = "linux"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

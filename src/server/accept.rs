@@ -405,7 +405,7 @@ impl<C: Kind> Server<C> {
         step("accept: answered");
         if sent.is_ok() {
             let (config, payloads) = (self.config.clone(), self.payloads);
-            let side = NewSide { guard, config, payloads, peer: client.peer };
+            let side = NewSide { guard, config, payloads, peer: Some(client.peer) };
             client.channel = Some(C::from_side(side));
             self.pending.insert(key, client);
         }

@@ -11,7 +11,6 @@ use super::handshake::{Answer, Handed, Hello, JOINED, Offer, PACKET_BYTES, Unrea
 use super::name::Paths;
 #[cfg(feature = "async")]
 use super::task::Waiting;
-use crate::channel::Channel;
 use crate::config::Config;
 use crate::crash::step;
 use crate::error::{Failure, FileError, Missing, OpenError, SegmentError};
@@ -20,7 +19,7 @@ use crate::segment::{Events, HostEvent};
 #[cfg(feature = "async")]
 use crate::system::Poller;
 use crate::system::{Credentials, Host, Socket, System};
-use crate::transport::{Kind, NewSide, Payloads, Peer, Transport, fits, open_anonymous};
+use crate::transport::{Kind, NewSide, Payloads, Peer, fits, open_anonymous};
 
 /// Done, not yet, or never.
 type Tried<T> = Result<Result<T, Missing>, OpenError>;
@@ -113,7 +112,7 @@ impl Client<'_> {
             return Ok(Err(Missing::Server));
         }
         let (config, payloads) = (self.config.clone(), self.payloads);
-        Ok(Ok(Some(NewSide { guard, config, payloads, peer: asked.server })))
+        Ok(Ok(Some(NewSide { guard, config, payloads, peer: Some(asked.server) })))
     }
 
     fn refusal(&self, verdict: Verdict, offer: Offer) -> OpenError {
@@ -210,7 +209,7 @@ impl Tries {
     }
 }
 
-fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
+pub(super) fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
     let paths = Paths::of(name, config)?;
     config.permissions_checked()?;
     let client = Client { name, path: &paths.socket, config, payloads: C::declared(config)?.0 };
@@ -224,7 +223,11 @@ fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, Op
 }
 
 #[cfg(feature = "async")]
-async fn connect_async<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
+pub(super) async fn connect_async<C: Kind>(
+    name: &str,
+    wait: Duration,
+    config: &Config,
+) -> Result<C, OpenError> {
     let paths = Paths::of(name, config)?;
     config.permissions_checked()?;
     let client = Client { name, path: &paths.socket, config, payloads: C::declared(config)?.0 };
@@ -252,52 +255,3 @@ fn nobody_listens(error: &io::Error) -> bool {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
     )
 }
-
-/// Gives a kind of channel its `connect`.
-macro_rules! connects {
-    ([$($generics:tt)*] $channel:ty) => {
-        impl<$($generics)*> $channel
-        where
-            Self: Kind,
-        {
-            /// Asks the server `name` for a channel, and is its side B; waits up to `wait` for the server and for a place.
-            ///
-            /// # Errors
-            ///
-            /// [`OpenError::Timeout`] if there was no server or no place, with what was missing; [`OpenError::Type`] unless
-            /// the server receives what this side sends and sends what it receives; [`OpenError::Refused`] if the
-            /// server's filter says no; [`OpenError::Handshake`] if another version answers;
-            /// [`OpenError::Segment`] if the server is another user's, or hands over what is no channel;
-            /// [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if the system refuses.
-            pub fn connect(name: &str, wait: Duration) -> Result<Self, OpenError> {
-                connect(name, wait, &Config::new())
-            }
-
-            /// The same with its own poll mode, permissions, directory and memory options, and the tag it expects. The
-            /// geometry is the server's.
-            ///
-            /// # Errors
-            ///
-            /// As [`connect`](Self::connect), and [`OpenError::Tag`] if the server gave another `message_tag`.
-            pub fn connect_with(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
-                connect(name, wait, config)
-            }
-
-            /// The same in a task. Dropping the future before it is ready leaves nothing behind.
-            ///
-            /// # Errors
-            ///
-            /// As [`connect_with`](Self::connect_with).
-            #[cfg(feature = "async")]
-            #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
-            pub async fn connect_async(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
-                connect_async(name, wait, config).await
-            }
-        }
-    };
-}
-
-connects!([] Transport);
-connects!([T, R] Channel<T, R>);
-#[cfg(feature = "capnp")]
-connects!([M, R] crate::capnp_channel::CapnpChannel<M, R>);

@@ -1,14 +1,87 @@
-//! Many clients: a server gives each that connects a channel of its own (Linux).
+//! Many clients: a server gives each that connects a channel of its own.
 
+#[cfg(target_os = "linux")]
 mod accept;
 mod broadcast;
+#[cfg(target_os = "linux")]
 mod connect;
+#[cfg(target_os = "linux")]
 mod handshake;
 mod limits;
+#[cfg(target_os = "linux")]
 mod name;
-#[cfg(feature = "async")]
+#[cfg(not(target_os = "linux"))]
+mod portable;
+#[cfg(all(target_os = "linux", feature = "async"))]
 mod task;
 
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
 pub use accept::Server;
 pub use broadcast::{Broadcast, Sent, Slow};
+#[cfg(target_os = "linux")]
+use connect::connect;
+#[cfg(all(target_os = "linux", feature = "async"))]
+use connect::connect_async;
 pub use limits::Limits;
+#[cfg(not(target_os = "linux"))]
+pub use portable::Server;
+#[cfg(not(target_os = "linux"))]
+use portable::connect;
+#[cfg(all(not(target_os = "linux"), feature = "async"))]
+use portable::connect_async;
+
+use crate::channel::Channel;
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::transport::{Kind, Transport};
+
+/// Gives a kind of channel its `connect`.
+macro_rules! connects {
+    ([$($generics:tt)*] $channel:ty) => {
+        impl<$($generics)*> $channel
+        where
+            Self: Kind,
+        {
+            /// Asks the server `name` for a channel, and is its side B; waits up to `wait` for the server and for a place.
+            ///
+            /// # Errors
+            ///
+            /// [`OpenError::Timeout`] if there was no server or no place, with what was missing; [`OpenError::Type`] unless
+            /// the server receives what this side sends and sends what it receives; [`OpenError::Refused`] if the
+            /// server's filter says no; [`OpenError::Handshake`] if another version answers;
+            /// [`OpenError::Segment`] if the server is another user's, or hands over what is no channel;
+            /// [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if the system refuses.
+            pub fn connect(name: &str, wait: Duration) -> Result<Self, OpenError> {
+                connect(name, wait, &Config::new())
+            }
+
+            /// The same with its own poll mode, permissions, directory and memory options, and the tag it expects. The
+            /// geometry is the server's.
+            ///
+            /// # Errors
+            ///
+            /// As [`connect`](Self::connect), and [`OpenError::Tag`] if the server gave another `message_tag`.
+            pub fn connect_with(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
+                connect(name, wait, config)
+            }
+
+            /// The same in a task. Dropping the future before it is ready leaves nothing behind.
+            ///
+            /// # Errors
+            ///
+            /// As [`connect_with`](Self::connect_with).
+            #[cfg(feature = "async")]
+            #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+            pub async fn connect_async(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
+                connect_async(name, wait, config).await
+            }
+        }
+    };
+}
+
+connects!([] Transport);
+connects!([T, R] Channel<T, R>);
+#[cfg(feature = "capnp")]
+connects!([M, R] crate::capnp_channel::CapnpChannel<M, R>);

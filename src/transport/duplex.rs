@@ -81,7 +81,7 @@ pub struct NewSide {
     pub(crate) guard: Arc<SideGuard>,
     pub(crate) config: Config,
     pub(crate) payloads: Payloads,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Option<Peer>,
 }
 
 /// Who is on the other side of a channel, as the system attests it.
@@ -102,7 +102,7 @@ impl<S: SendHalf + Carries, R: ReceiveHalf + Carries> Duplex<S, R> {
 
     pub(crate) fn create(name: &str, config: &Config) -> Result<Self, CreateError> {
         let payloads = Self::payloads(config)?;
-        let guard = lifecycle::create(name, config, payloads)?;
+        let guard = lifecycle::create(name, config, payloads, None)?;
         Ok(Self::new(guard, Some(name), config, payloads))
     }
 
@@ -168,7 +168,7 @@ impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
     }
 
     pub(crate) fn from_side(side: NewSide) -> Self {
-        Self { peer: Some(side.peer), ..Self::new(side.guard, None, &side.config, side.payloads) }
+        Self { peer: side.peer, ..Self::new(side.guard, None, &side.config, side.payloads) }
     }
 
     pub(crate) fn peer(&self) -> Option<Peer> {

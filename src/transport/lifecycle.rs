@@ -41,7 +41,12 @@ impl Paths {
 }
 
 /// Side A: takes the name and makes both segments.
-pub(super) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<Arc<SideGuard>, CreateError> {
+pub(crate) fn create(
+    name: &str,
+    config: &Config,
+    payloads: Payloads,
+    lease: Lease,
+) -> Result<Arc<SideGuard>, CreateError> {
     let paths = Paths::of(name, config)?;
     let mode = config.permissions_checked()?;
     let [(a_to_b, tx_geometry), (b_to_a, rx_geometry)] = headers(config, payloads)?;
@@ -71,7 +76,7 @@ pub(super) fn create(name: &str, config: &Config, payloads: Payloads) -> Result<
             break rx;
         }
     };
-    Ok(start(SegmentPair::new(Side::A, tx.finish(), rx), config, None))
+    Ok(start(SegmentPair::new(Side::A, tx.finish(), rx), config, lease))
 }
 
 /// Both directions' fixed headers, of a generation of their own.
@@ -104,7 +109,6 @@ pub(crate) fn create_anonymous(
 }
 
 /// Bytes that both segments of such a channel take.
-#[cfg(target_os = "linux")]
 pub(crate) fn bytes(config: &Config, payloads: Payloads) -> Result<u64, ConfigError> {
     Ok(headers(config, payloads)?.iter().map(|(fixed, _)| fixed.file_bytes).sum())
 }
@@ -244,7 +248,7 @@ fn remove_both(name: &str, paths: &Paths) -> Result<(), RemoveError> {
 }
 
 /// Side B: joins a whole, live, fresh generation within `wait`, and not the one that it has `left`.
-pub(super) fn open(
+pub(crate) fn open(
     name: &str,
     wait: Duration,
     config: &Config,

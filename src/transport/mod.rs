@@ -10,8 +10,11 @@ use std::time::Duration;
 
 pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf, delegate, duplex_methods, half_methods};
 pub use duplex::{Declared, Kind, NewSide, Peer};
+pub(crate) use lifecycle::bytes;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use lifecycle::{create, open};
 #[cfg(target_os = "linux")]
-pub(crate) use lifecycle::{bytes, create_anonymous, open_anonymous};
+pub(crate) use lifecycle::{create_anonymous, open_anonymous};
 pub use listener::Listener;
 #[cfg(feature = "capnp")]
 pub(crate) use payload::LEAST_FRAME;

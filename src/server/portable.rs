@@ -1,0 +1,242 @@
+//! The server of systems that hand no memory over (macOS, Windows): it offers one channel after another under its name.
+//!
+//! The channel that is offered is a named one. When a client has joined, its names are taken away, so that they are free
+//! for the next. Another channel, whose name ends in `.server`, is the claim to the server's name: nobody joins it.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::limits::{Limits, Taken};
+use crate::config::Config;
+use crate::error::{AcceptError, CreateError, Missing, OpenError};
+use crate::segment::SideGuard;
+use crate::transport::{Kind, NewSide, Payloads, Transport, bytes, create, open};
+
+/// Between two looks for a client, or for a place.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Gives each client that connects a duplex channel of its own, of which it is side A.
+///
+/// On this system each channel has the server's name until its client has joined. The system attests nothing of a client:
+/// [`peer`](Transport::peer) is `None`, there is no filter, and who may open the files may connect. Clients join one after
+/// the other. Those who wait look again each few milliseconds, as the server does.
+///
+/// A server's end does not end its clients' channels.
+pub struct Server<C = Transport> {
+    name: String,
+    config: Config,
+    limits: Limits,
+    payloads: Payloads,
+    /// What each client's segments take.
+    bytes: u64,
+    taken: Arc<Taken>,
+    offered: Option<Offered>,
+    /// The claim to the name. After what is offered under it.
+    _claim: Arc<SideGuard>,
+    kind: PhantomData<fn() -> C>,
+}
+
+/// The channel for the next client.
+struct Offered {
+    guard: Arc<SideGuard>,
+    /// Since when somebody holds it who has not joined.
+    held: Option<Instant>,
+}
+
+impl<C: Kind> Server<C> {
+    /// Takes the name, and offers a channel. What a dead server left under it is reclaimed. Each client's channel has the
+    /// geometry, the tag, the memory options and the poll mode of `config`.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::Config`] for an invalid name, size or option; a server's name has at most 193 bytes.
+    /// [`CreateError::InUse`] if a live server, or a channel's live side A, holds the name. Others as for
+    /// [`Transport::create`].
+    pub fn bind(name: &str, config: &Config) -> Result<Self, CreateError> {
+        let payloads = C::declared(config)?.0;
+        let (bytes, claim) = (bytes(config, payloads)?, config.clone().slot_size(1).slot_count(1));
+        let declared = Transport::declared(&claim)?.0;
+        let claim = create(&format!("{name}.server"), &claim, declared, None)?;
+        let mut server = Self {
+            name: name.to_owned(),
+            config: config.clone(),
+            limits: Limits::default(),
+            payloads,
+            bytes,
+            taken: Arc::default(),
+            offered: None,
+            _claim: claim,
+            kind: PhantomData,
+        };
+        server.offer()?;
+        Ok(server)
+    }
+
+    /// The next client's channel, as soon as a client has joined.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::Create`] if the next channel could not be made. [`AcceptError::Io`] if the system refuses. The server
+    /// goes on after either.
+    pub fn accept(&mut self) -> Result<C, AcceptError> {
+        loop {
+            match self.turn()? {
+                Some(channel) => return Ok(channel),
+                None => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// The same, if a client has joined already.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept), and [`AcceptError::Empty`] if none has.
+    pub fn try_accept(&mut self) -> Result<C, AcceptError> {
+        self.turn()?.ok_or(AcceptError::Empty)
+    }
+
+    /// The same within `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept), and [`AcceptError::Timeout`] if no client joined in time.
+    pub fn accept_timeout(&mut self, wait: Duration) -> Result<C, AcceptError> {
+        let began = Instant::now();
+        loop {
+            let left = wait.saturating_sub(began.elapsed());
+            match self.turn()? {
+                Some(channel) => return Ok(channel),
+                None if left.is_zero() => return Err(AcceptError::Timeout),
+                None => thread::sleep(PAUSE.min(left)),
+            }
+        }
+    }
+
+    /// The next client's channel, as soon as a client has joined. A future, for any executor. Dropping it before it is ready
+    /// loses no client.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn accept_async(&mut self) -> Result<C, AcceptError> {
+        loop {
+            if let Some(channel) = self.turn()? {
+                return Ok(channel);
+            }
+            async_io::Timer::after(PAUSE).await;
+        }
+    }
+
+    /// Changes what clients may take. Clients that are there stay, and so does what is offered. One handshake is made at
+    /// a time on this system, whatever [`Limits::handshakes`] says.
+    pub fn limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How many clients have a channel now, the one that is offered included.
+    pub fn clients(&self) -> usize {
+        self.taken.clients()
+    }
+
+    /// Makes a channel for the next client, if it may have one.
+    fn offer(&mut self) -> Result<(), CreateError> {
+        if self.offered.is_none() {
+            if let Some(part) = self.taken.take(self.bytes, &self.limits) {
+                let guard = create(&self.name, &self.config, self.payloads, Some(Box::new(part)))?;
+                self.offered = Some(Offered { guard, held: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the client that has joined, if one has, and has a channel offered.
+    fn turn(&mut self) -> Result<Option<C>, AcceptError> {
+        self.offer()?;
+        let Some(mut offered) = self.offered.take() else { return Ok(None) };
+        let pair = Arc::clone(&offered.guard.pair);
+        if pair.peer_attached() {
+            let refused =
+                |source: io::Error| AcceptError::Io { action: "remove the names of a channel", source };
+            // In the order in which a closing side A removes them.
+            let removed = pair.rx.unlink().and_then(|()| pair.tx.unlink());
+            let (config, payloads) = (self.config.clone(), self.payloads);
+            let side = NewSide { guard: offered.guard, config, payloads, peer: None };
+            return removed.map_err(refused).map(|()| Some(C::from_side(side)));
+        }
+        let held = pair.rx.is_locked().unwrap_or(false);
+        offered.held = held.then(|| offered.held.unwrap_or_else(Instant::now));
+        // Somebody holds it and does not join: the next is for others.
+        if offered.held.is_none_or(|since| since.elapsed() < self.limits.handshake_time) {
+            self.offered = Some(offered);
+        }
+        Ok(None)
+    }
+}
+
+impl<C> fmt::Debug for Server<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .field("clients", &self.taken.clients())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One try: joined, not yet, or never.
+fn try_once<C: Kind>(name: &str, config: &Config) -> Result<Result<C, Missing>, OpenError> {
+    let payloads = C::declared(config)?.0;
+    match open(name, Duration::ZERO, config, payloads, None) {
+        Ok(guard) => Ok(Ok(C::from_side(NewSide { guard, config: config.clone(), payloads, peer: None }))),
+        Err(OpenError::Timeout { missing: Missing::Channel | Missing::SideA, .. }) => {
+            Ok(Err(Missing::Server))
+        }
+        // Another client has it, or the next is being made.
+        Err(OpenError::Timeout { .. } | OpenError::InUse { .. }) => Ok(Err(Missing::Place)),
+        Err(error) => Err(error),
+    }
+}
+
+/// How long to wait before the next try, if there is to be one.
+fn next(name: &str, began: Instant, wait: Duration, missing: Missing) -> Result<Duration, OpenError> {
+    let left = wait.saturating_sub(began.elapsed());
+    if left.is_zero() {
+        return Err(OpenError::Timeout { name: name.to_owned(), waited: wait, missing });
+    }
+    Ok(PAUSE.min(left))
+}
+
+pub(super) fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
+    let began = Instant::now();
+    loop {
+        match try_once(name, config)? {
+            Ok(channel) => return Ok(channel),
+            Err(missing) => thread::sleep(next(name, began, wait, missing)?),
+        }
+    }
+}
+
+#[cfg(feature = "async")]
+pub(super) async fn connect_async<C: Kind>(
+    name: &str,
+    wait: Duration,
+    config: &Config,
+) -> Result<C, OpenError> {
+    let began = Instant::now();
+    loop {
+        match try_once(name, config)? {
+            Ok(channel) => return Ok(channel),
+            Err(missing) => {
+                let pause = next(name, began, wait, missing)?;
+                async_io::Timer::after(pause).await;
+            }
+        }
+    }
+}

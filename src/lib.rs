@@ -120,7 +120,7 @@ pub use error::{
     AcceptError, ConfigError, Corruption, CreateError, Missing, OpenError, RecvError, RemoveError,
     SegmentError, SendError,
 };
-pub use inspect::{ChannelInfo, Channels, Life, RingInfo, SideInfo, Tap, Tapped};
+pub use inspect::{ChannelInfo, Channels, Life, RingInfo, ServerInfo, SideInfo, Tap, Tapped};
 pub use poll::PollControl;
 pub use protocol::{Direction, PollMode, Side};
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};

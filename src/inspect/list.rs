@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 use super::info::ChannelInfo;
 use crate::config::Config;
@@ -47,12 +48,8 @@ impl Channels {
     /// If the directory cannot be read, or the permissions are refused.
     pub fn list_with(config: &Config) -> io::Result<Vec<ChannelInfo>> {
         config.permissions_checked().map_err(io::Error::other)?;
-        let mut names = BTreeSet::new();
-        for entry in std::fs::read_dir(config.directory_chosen())? {
-            let file = entry?.file_name();
-            // No name of a channel is anything but text.
-            names.extend(file.to_str().and_then(channel_of).map(str::to_owned));
-        }
+        let suffixes = [Direction::AToB, Direction::BToA].map(|direction| file_name("", direction));
+        let names = names_in(&config.directory_chosen(), &suffixes)?;
         let looked = names.into_iter().filter_map(|name| ChannelInfo::look(&name, config).ok());
         // What went away meanwhile is not there.
         let gone = |info: &ChannelInfo| {
@@ -62,8 +59,15 @@ impl Channels {
     }
 }
 
-/// The name of the channel whose file this is.
-fn channel_of(file: &str) -> Option<&str> {
-    let suffixes = [Direction::AToB, Direction::BToA].map(|direction| file_name("", direction));
-    suffixes.iter().find_map(|suffix| file.strip_suffix(suffix)).filter(|name| !name.is_empty())
+/// The names of files with one of these suffixes, without it.
+pub(super) fn names_in(directory: &Path, suffixes: &[String]) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(directory)? {
+        let file = entry?.file_name();
+        // No name of ours is anything but text.
+        let Some(file) = file.to_str() else { continue };
+        let name = suffixes.iter().find_map(|suffix| file.strip_suffix(&**suffix));
+        names.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    Ok(names)
 }

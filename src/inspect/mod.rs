@@ -8,8 +8,10 @@ mod info;
 mod list;
 mod passing;
 mod poll;
+mod server;
 mod tap;
 
 pub use info::{ChannelInfo, Life, RingInfo, SideInfo};
 pub use list::Channels;
+pub use server::ServerInfo;
 pub use tap::{Tap, Tapped};

@@ -31,7 +31,7 @@ mod words;
 pub(crate) use geometry::{Geometry, HEADER_BYTES, MAX_SLOT_ALIGN};
 pub use header::Direction;
 pub(crate) use header::{Fixed, Identity, WORDS_OFFSET};
-pub(crate) use name::{Half, check_name, event_name, file_name};
+pub(crate) use name::{Half, check_name, event_name, file_name, server_file_name};
 pub(crate) use park::{Fence, Kernel, Rest, Sleep};
 pub use poll_mode::PollMode;
 pub(crate) use ring::{Extent, SKIP, extent, reach};

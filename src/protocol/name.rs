@@ -28,6 +28,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// The file that a server holds locked while it lives.
+pub(crate) fn server_file_name(name: &str) -> String {
+    format!("{name}.fs.server")
+}
+
 /// The file of one direction of a channel.
 pub(crate) fn file_name(name: &str, direction: Direction) -> String {
     let suffix = match direction {

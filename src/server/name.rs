@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::crash::step;
 use crate::error::{ConfigError, CreateError, Failure, FileError};
-use crate::protocol::check_name;
+use crate::protocol::{check_name, server_file_name};
 use crate::system::{Host, Socket, Staged, System, fits_address, random};
 
 /// The two files of a server.
@@ -29,7 +29,7 @@ impl Paths {
             reason: "a server's name is at most 59 bytes long: it becomes part of a socket's address",
         })?;
         let directory = config.directory_chosen();
-        Ok(Self { lock: directory.join(format!("{name}.fs.server")), socket: directory.join(socket) })
+        Ok(Self { lock: directory.join(server_file_name(name)), socket: directory.join(socket) })
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use capnproto_shm_transport::{
-    ChannelInfo, Channels, Life, MessageKind, Missing, OpenError, PollMode, RingInfo, SideInfo,
+    ChannelInfo, Channels, Life, MessageKind, Missing, OpenError, PollMode, RingInfo, ServerInfo, SideInfo,
 };
 use serde::Serialize;
 
@@ -22,6 +22,28 @@ pub const FORMAT: u32 = 1;
 pub struct Listing {
     pub format: u32,
     pub channels: Vec<Channel>,
+    pub servers: Vec<Server>,
+}
+
+/// A name that clients connect to.
+#[derive(Debug, Serialize)]
+pub struct Server {
+    pub name: String,
+    pub directory: String,
+    /// alive, dead, unknown.
+    pub life: String,
+    pub problem: Option<String>,
+}
+
+/// Every server, now.
+pub fn servers(place: &Place) -> anyhow::Result<Vec<Server>> {
+    let describe = |info: ServerInfo| Server {
+        problem: info.problem.as_ref().map(ToString::to_string),
+        name: info.name,
+        directory: info.directory.display().to_string(),
+        life: info.life.to_string(),
+    };
+    Ok(Channels::servers_with(&place.config())?.into_iter().map(describe).collect())
 }
 
 /// What `stat --json` prints.

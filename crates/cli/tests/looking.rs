@@ -268,3 +268,22 @@ fn completions_and_man_pages_are_generated() {
     fits(&help);
     assert!(help.contains("Exit codes"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn servers_are_listed_too() {
+    let place = Place::new();
+    let _server = capnproto_shm_transport::Server::<Transport>::bind("desk", &place.config()).unwrap();
+    std::fs::write(place.file("died.fs.server"), b"").unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(place.file("died.fs.server"), permissions).unwrap();
+    assert_eq!(place.run(&["ls"]).good(), "server desk: alive\nserver died: dead\n");
+    let listing = place.run(&["ls", "--json"]).json();
+    assert_eq!(
+        (&listing["servers"][0]["name"], &listing["servers"][0]["life"]),
+        (&"desk".into(), &"alive".into())
+    );
+    let report = place.run(&["doctor"]);
+    assert_eq!(report.code(), 1);
+    assert!(report.out().contains("died"), "{}", report.out());
+}

@@ -8,7 +8,7 @@ use capnproto_shm_transport::{ChannelInfo, Missing, OpenError, SegmentError};
 use serde::Serialize;
 
 use crate::args::{Doctor, Place};
-use crate::channel::{Channel, FORMAT, State, look};
+use crate::channel::{Channel, FORMAT, State, look, servers};
 use crate::schema::Schemas;
 use crate::{Exit, text};
 
@@ -58,6 +58,15 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
     let mut findings = Vec::new();
     for info in &look.channels {
         channel(info, &mut findings);
+    }
+    for server in servers(place)? {
+        let found = match (&*server.life, &server.problem) {
+            (_, Some(problem)) => problem.clone(),
+            ("dead", None) => "a server of this name died and left its files".to_owned(),
+            _ => continue,
+        };
+        let advice = "start the server again: it takes them away";
+        findings.push(Finding::about(&server.name, "server", found, advice));
     }
     if findings.is_empty() {
         let count = look.channels.len();

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::args::{Ls, Place};
-use crate::channel::{Channel, FORMAT, Listing, Ring, describe, look, sleep_until};
+use crate::channel::{Channel, FORMAT, Listing, Ring, Server, describe, look, servers, sleep_until};
 use crate::schema::Schemas;
 use crate::{Exit, interrupt, text};
 
@@ -19,18 +19,19 @@ pub fn run(place: &Place, options: &Ls) -> anyhow::Result<Exit> {
         }
         let now = look(place)?;
         let channels = describe(&now, &before, &schemas);
+        let servers = servers(place)?;
         let out = io::stdout();
         let clear = options.watch && !options.json && out.is_terminal();
         let mut out = out.lock();
         if options.json {
-            serde_json::to_writer(&mut out, &Listing { format: FORMAT, channels })?;
+            serde_json::to_writer(&mut out, &Listing { format: FORMAT, channels, servers })?;
             writeln!(out)?;
         } else {
             if clear {
                 // From the top of an empty screen.
                 write!(out, "\x1b[H\x1b[J")?;
             }
-            print(&mut out, &channels)?;
+            print(&mut out, &channels, &servers)?;
         }
         out.flush()?;
         drop(out);
@@ -60,7 +61,17 @@ fn side(side: &crate::channel::Side) -> String {
     }
 }
 
-pub fn print(out: &mut impl Write, channels: &[Channel]) -> io::Result<()> {
+pub fn print(out: &mut impl Write, channels: &[Channel], servers: &[Server]) -> io::Result<()> {
+    for server in servers {
+        let life = server.problem.as_ref().unwrap_or(&server.life);
+        let line = format!("server {}: {}", text::printable(&server.name), text::printable(life));
+        for line in text::wrapped(&line, usize::from(text::WIDTH)) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    if channels.is_empty() && !servers.is_empty() {
+        return Ok(());
+    }
     if channels.is_empty() {
         return writeln!(out, "no channels");
     }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::OnceLock;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use zerocopy::IntoBytes;
@@ -13,6 +14,16 @@ use super::region::{Segment, claim_space};
 use crate::error::{CreateError, Failure, FileError, SegmentError};
 use crate::protocol::{Direction, Fixed, Geometry, file_name};
 use crate::system::{Host, MemoryOptions, System};
+
+/// Whether this system promises no more memory than it has (`vm.overcommit_memory` is 2): only then does claiming memory
+/// that no file system counts keep a later access from failing. It takes as long as writing to all of it.
+fn counts_strictly() -> bool {
+    static STRICTLY: OnceLock<bool> = OnceLock::new();
+    *STRICTLY.get_or_init(|| {
+        let policy = std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+        policy.map_or(true, |policy| policy.trim() == "2")
+    })
+}
 
 /// After these nobody, its maker included, can change the file's length: no mapping of it can fault.
 fn seals() -> SealFlags {
@@ -34,7 +45,11 @@ impl Segment {
             .map_err(io::Error::from)
             .map_err(Failure::at("create", &path))?
             .into();
-        claim_space(&file, &path, geometry)?;
+        if counts_strictly() {
+            claim_space(&file, &path, geometry)?;
+        } else {
+            file.set_len(geometry.file_bytes as u64).map_err(Failure::at("allocate", &path))?;
+        }
         Host::write_prefix(&file, fixed.as_bytes()).map_err(Failure::at("write", &path))?;
         fcntl_add_seals(&file, seals()).map_err(io::Error::from).map_err(Failure::at("seal", &path))?;
         let file = SegmentFile::new(file, None, fixed, geometry);

@@ -18,7 +18,9 @@ pub(crate) use lifecycle::{create_anonymous, open_anonymous};
 pub use listener::Listener;
 #[cfg(feature = "capnp")]
 pub(crate) use payload::LEAST_FRAME;
-pub(crate) use payload::{Payload, Payloads, fits};
+#[cfg(target_os = "linux")]
+pub(crate) use payload::fits;
+pub(crate) use payload::{Payload, Payloads};
 pub use stats::{Stats, StatsHandle};
 
 use crate::config::Config;

@@ -5,7 +5,7 @@
 //! missed stands as JSON under the topic `NAME/missed`.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use capnproto_shm_transport::{ChannelInfo, Direction, MessageKind, RingInfo};
-use mcap::records::{MessageHeader, Record};
+use mcap::read::ChunkReader;
+use mcap::records::{ChunkHeader, MessageHeader, Record};
 use mcap::sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions};
 use mcap::{Compression, WriteOptions, Writer};
 
@@ -356,14 +357,39 @@ pub struct Recording<R> {
     schemas: HashMap<u16, String>,
     /// Messages that were missed, by channel.
     missed: BTreeMap<String, u64>,
+    /// Messages of the present chunk.
+    read: VecDeque<Recorded>,
     end: Option<End>,
+}
+
+/// Every record of a chunk, or why it is not whole.
+fn whole_chunk(header: ChunkHeader, data: &[u8]) -> Result<Vec<Record<'static>>, String> {
+    if header.uncompressed_size > LARGEST_RECORD as u64 {
+        return Err(format!("a chunk of {} bytes is too large", header.uncompressed_size));
+    }
+    if header.compression.is_empty() {
+        // The reader that follows trusts these lengths (mcap 0.26 subtracts them unchecked).
+        let mut rest = data;
+        while !rest.is_empty() {
+            let length =
+                rest.get(1..9).and_then(|bytes| bytes.first_chunk()).map(|bytes| u64::from_le_bytes(*bytes));
+            let end = length
+                .and_then(|length| usize::try_from(length).ok())
+                .and_then(|length| length.checked_add(9));
+            rest = end.and_then(|end| rest.get(end..)).ok_or("a record reaches beyond its chunk")?;
+        }
+        if header.uncompressed_size != data.len() as u64 {
+            return Err("a chunk has another length than it says".to_owned());
+        }
+    }
+    let records = ChunkReader::new(header, data).map_err(|error| error.to_string())?;
+    records.map(|record| record.map(Record::into_owned).map_err(|error| error.to_string())).collect()
 }
 
 impl<R: Read> Recording<R> {
     pub fn new(input: R) -> Self {
-        let options = LinearReaderOptions::default()
-            .with_prevalidate_chunk_crcs(true)
-            .with_record_length_limit(LARGEST_RECORD);
+        let options =
+            LinearReaderOptions::default().with_emit_chunks(true).with_record_length_limit(LARGEST_RECORD);
         Self {
             input,
             reader: LinearReader::new_with_options(options),
@@ -372,6 +398,7 @@ impl<R: Read> Recording<R> {
             missed_ids: HashMap::new(),
             schemas: HashMap::new(),
             missed: BTreeMap::new(),
+            read: VecDeque::new(),
             end: None,
         }
     }
@@ -397,7 +424,7 @@ impl<R: Read> Recording<R> {
     ///
     /// If the file cannot be read. What is damaged is an [`End`].
     pub fn next_message(&mut self) -> io::Result<Option<Recorded>> {
-        while self.end.is_none() {
+        while self.end.is_none() && self.read.is_empty() {
             let event = match self.reader.next_event() {
                 None => {
                     self.end = Some(End::Whole);
@@ -416,18 +443,26 @@ impl<R: Read> Recording<R> {
                     let read = self.input.read(buffer)?;
                     self.reader.notify_read(read);
                 }
-                LinearReadEvent::Record { data, opcode } => match mcap::parse_record(opcode, data) {
-                    Ok(record) => {
-                        let record = record.into_owned();
-                        if let Some(message) = self.take(record) {
-                            return Ok(Some(message));
+                LinearReadEvent::Record { data, opcode } => {
+                    let record = mcap::parse_record(opcode, data).map(Record::into_owned);
+                    let records = match record {
+                        Ok(Record::Chunk { header, data }) => whole_chunk(header, &data),
+                        Ok(record) => Ok(vec![record]),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    match records {
+                        Ok(records) => {
+                            for record in records {
+                                let message = self.take(record);
+                                self.read.extend(message);
+                            }
                         }
+                        Err(why) => self.end = Some(End::Cut(why)),
                     }
-                    Err(error) => self.end = Some(End::Cut(error.to_string())),
-                },
+                }
             }
         }
-        Ok(None)
+        Ok(self.read.pop_front())
     }
 
     fn take(&mut self, record: Record<'static>) -> Option<Recorded> {

@@ -14,6 +14,7 @@ mod place;
 mod plan;
 mod process;
 mod report;
+mod rpc;
 mod runner;
 mod sample;
 mod sections;
@@ -77,6 +78,7 @@ enum Role {
     Lead { contender: String, spec: String },
     Memory { name: String },
     Server { part: String, name: String },
+    Rpc { over: String, name: String },
     Spin { processor: usize },
 }
 
@@ -91,6 +93,7 @@ fn main() -> Result<()> {
         Some(Role::Lead { contender, spec }) => crowd::lead(&contender, &serde_json::from_str(&spec)?),
         Some(Role::Memory { name }) => memory::follow(&name),
         Some(Role::Server { part, name }) => server::play(&part, &name),
+        Some(Role::Rpc { over, name }) => rpc::follow(&over, &name),
         Some(Role::Spin { processor }) => spinner::spin(processor),
         None => measure(&options),
     }
@@ -142,6 +145,12 @@ fn measure(options: &Options) -> Result<()> {
         eprintln!("{:4.0} s  server", began.elapsed().as_secs_f64());
         runner::watch(Some("server".to_owned()));
         results.served = Some(server::measure(watched).map_err(|error| format!("{error:#}")));
+        runner::watch(None);
+    }
+    if "rpc".contains(&options.only) {
+        eprintln!("{:4.0} s  rpc", began.elapsed().as_secs_f64());
+        runner::watch(Some("RPC".to_owned()));
+        results.rpc = Some(rpc::measure(pace.rounds, pace.round).map_err(|error| format!("{error:#}")));
         runner::watch(None);
     }
     results.least = runner.least();

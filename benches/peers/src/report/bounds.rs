@@ -6,6 +6,7 @@ use super::{Results, ratio};
 use crate::distance::Distance::{self, Far, Near};
 use crate::idle::{CHANNELS, Idle, Waiter};
 use crate::peers::{quotes, request};
+use crate::rpc::{Calls, Rpc};
 use crate::sample::Figures;
 use crate::sections::series::*;
 use crate::sections::{ALONE, BOOKS, BUSY, ONE_WAY, PAIRS, PERIODS, SET, THERE_AND_BACK, ZERO_COPY_SLOTS};
@@ -124,6 +125,7 @@ pub fn table(results: &Results) -> Vec<Bound> {
             }
         }
     }
+    table.extend(rpc(results));
     table.extend(idle(results));
     table.extend(tasks(results));
     let [many, one] = PAIRS;
@@ -205,6 +207,22 @@ fn spread(results: &Results, section: &str, series: &str) -> Option<(f64, String
     let spread = results.get(section, series, PAIRS[0])?.spread?;
     let shown = format!("{:.0} to {:.0} calls a second", spread.slowest, spread.fastest);
     Some((spread.ratio(), shown))
+}
+
+fn rpc(results: &Results) -> [Bound; 5] {
+    let rpc = results.rpc.as_ref().and_then(|rpc| rpc.as_ref().ok());
+    let micros = |of: fn(&Calls) -> f64| {
+        rpc.map(|r| (of(&r.channel) / of(&r.socket), format!("{:.1} µs", of(&r.socket) / 1e3)))
+    };
+    let alone = |r: &Rpc| (r.channel.busy_ns / r.memory.busy_ns, format!("{:.1} µs", r.memory.busy_ns / 1e3));
+    let rate = |r: &Rpc| (r.channel.rate / r.socket.rate, format!("{:.0} calls a second", r.socket.rate));
+    [
+        most("RPC echo call, both sides busy: p50 against a Unix socket", 0.125, micros(|c| c.busy_ns)),
+        most("the same against both ends in one thread", 1.0, rpc.map(alone)),
+        most("RPC echo call each 1 ms: p50 against a Unix socket", 1.0, micros(|c| c.seldom_ns)),
+        least("RPC calls a second, 64 in flight: against a Unix socket", 1.6, rpc.map(rate)),
+        most("RPC with 1 MiB there and back: p50 against a Unix socket", 0.5, micros(|c| c.large_ns)),
+    ]
 }
 
 fn idle(results: &Results) -> [Bound; 4] {

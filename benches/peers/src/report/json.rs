@@ -38,6 +38,7 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
     let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
     let idle: Vec<&Idle> = results.idle.iter().flatten().collect();
     let served = results.served.as_ref().and_then(|s| s.as_ref().ok());
+    let rpc = results.rpc.as_ref().and_then(|rpc| rpc.as_ref().ok());
     let all = json!({
         "machine": machine,
         "bounds": bounds,
@@ -45,6 +46,7 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
         "idle": idle,
         "memory": memory,
         "served": served,
+        "rpc": rpc,
         "rows": rows.collect::<Vec<_>>(),
     });
     Ok(serde_json::to_writer(BufWriter::new(File::create(path)?), &all)?)

@@ -14,6 +14,7 @@ use crate::distance::{self, Distance};
 use crate::idle::Idle;
 use crate::memory::Memory;
 use crate::plan::Section;
+use crate::rpc::Rpc;
 use crate::runner::{Pace, Row};
 use crate::sample::{Figures, median};
 use crate::server::Served;
@@ -23,6 +24,7 @@ use crate::server::Served;
 pub struct Results {
     pub sections: Vec<(Section, Vec<Row>)>,
     pub idle: Vec<Result<Idle, String>>,
+    pub rpc: Option<Result<Rpc, String>>,
     pub memory: Option<Result<[Memory; 2], String>>,
     pub served: Option<Result<Served, String>>,
     /// The least that a cache line ever took there and back, in nanoseconds.

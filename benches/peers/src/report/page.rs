@@ -71,6 +71,7 @@ fn write_page(
     for (section, rows) in &results.sections {
         write_section(page, section, rows, results)?;
     }
+    write_rpc(page, results)?;
     write_idle(page, results)?;
     write_memory(page, results)?;
     write_served(page, results)
@@ -267,6 +268,33 @@ fn write_percentiles(page: &mut String, section: &Section, rows: &[Row]) -> std:
         writeln!(page)?;
     }
     writeln!(page, "\n</details>")
+}
+
+fn write_rpc(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(rpc) = &results.rpc else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## Cap'n Proto RPC\n\nAn echo call of capnp-rpc between two processes, each with tokio on one thread: over a \
+         channel in Park, and over a Unix socket with capnp-rpc's own twoparty. In memory: both ends in one thread over \
+         tokio's duplex pipe, which is capnp-rpc's own work.\n"
+    )?;
+    match rpc {
+        Ok(rpc) => {
+            writeln!(
+                page,
+                "| | 8 bytes, one after the other | one each ms | calls/s, 64 in flight | 1 MiB |"
+            )?;
+            writeln!(page, "|---|---:|---:|---:|---:|")?;
+            for (name, calls) in [("channel", rpc.channel), ("socket", rpc.socket), ("in memory", rpc.memory)]
+            {
+                let [busy, seldom, large] =
+                    [calls.busy_ns, calls.seldom_ns, calls.large_ns].map(|ns| number(ns / 1e3));
+                writeln!(page, "| {name} | {busy} µs | {seldom} µs | {:.0} | {large} µs |", calls.rate)?;
+            }
+            Ok(())
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
 }
 
 fn write_idle(page: &mut String, results: &Results) -> std::fmt::Result {

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use capnproto_shm_transport::{ChannelInfo, Direction, MessageKind, RingInfo};
-use mcap::read::ChunkReader;
-use mcap::records::{ChunkHeader, MessageHeader, Record};
+use mcap::records::{ChunkHeader, MessageHeader, Record, op};
 use mcap::sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions};
 use mcap::{Compression, WriteOptions, Writer};
 
@@ -362,28 +361,49 @@ pub struct Recording<R> {
     end: Option<End>,
 }
 
-/// Every record of a chunk, or why it is not whole.
-fn whole_chunk(header: ChunkHeader, data: &[u8]) -> Result<Vec<Record<'static>>, String> {
-    if header.uncompressed_size > LARGEST_RECORD as u64 {
-        return Err(format!("a chunk of {} bytes is too large", header.uncompressed_size));
-    }
-    if header.compression.is_empty() {
-        // The reader that follows trusts these lengths (mcap 0.26 subtracts them unchecked).
-        let mut rest = data;
-        while !rest.is_empty() {
-            let length =
-                rest.get(1..9).and_then(|bytes| bytes.first_chunk()).map(|bytes| u64::from_le_bytes(*bytes));
-            let end = length
-                .and_then(|length| usize::try_from(length).ok())
-                .and_then(|length| length.checked_add(9));
-            rest = end.and_then(|end| rest.get(end..)).ok_or("a record reaches beyond its chunk")?;
+/// A record, if it is of a kind that is looked at here.
+fn parse(opcode: u8, body: &[u8]) -> Result<Option<Record<'static>>, String> {
+    match opcode {
+        op::SCHEMA | op::CHANNEL | op::MESSAGE | op::CHUNK => {
+            let record = mcap::parse_record(opcode, body).map_err(|error| error.to_string())?;
+            Ok(Some(record.into_owned()))
         }
-        if header.uncompressed_size != data.len() as u64 {
-            return Err("a chunk has another length than it says".to_owned());
-        }
+        // What nobody looks at is not parsed either: mcap 0.26 panics on some that are too short.
+        _ => Ok(None),
     }
-    let records = ChunkReader::new(header, data).map_err(|error| error.to_string())?;
-    records.map(|record| record.map(Record::into_owned).map_err(|error| error.to_string())).collect()
+}
+
+/// Every record of a chunk, or why it is not whole. Nothing that stands in the file makes this take more memory than
+/// [`LARGEST_RECORD`], or believe a length that reaches too far.
+fn whole_chunk(header: &ChunkHeader, data: &[u8]) -> Result<Vec<Record<'static>>, String> {
+    let size = header.uncompressed_size;
+    if size > LARGEST_RECORD as u64 {
+        return Err(format!("a chunk of {size} bytes is too large"));
+    }
+    let mut bytes = Vec::new();
+    let read = match &*header.compression {
+        "" => data.take(size + 1).read_to_end(&mut bytes),
+        "lz4" => lz4::Decoder::new(data).and_then(|input| input.take(size + 1).read_to_end(&mut bytes)),
+        "zstd" => zstd::Decoder::new(data).and_then(|input| input.take(size + 1).read_to_end(&mut bytes)),
+        other => return Err(format!("chunks are compressed by {other:?}, which is unknown")),
+    };
+    read.map_err(|error| format!("a chunk cannot be unpacked: {error}"))?;
+    let checked = header.uncompressed_crc == 0 || crc32fast::hash(&bytes) == header.uncompressed_crc;
+    if bytes.len() as u64 != size || !checked {
+        return Err("a chunk is damaged".to_owned());
+    }
+    let (mut rest, mut records) = (&*bytes, Vec::new());
+    while !rest.is_empty() {
+        // A kind, a length of eight bytes, and so many bytes.
+        let parts = rest.split_at_checked(9).and_then(|(head, after)| {
+            let length = u64::from_le_bytes(*head.last_chunk()?);
+            Some((head[0], after.split_at_checked(usize::try_from(length).ok()?)?))
+        });
+        let (opcode, (body, after)) = parts.ok_or("a record reaches beyond its chunk")?;
+        records.extend(parse(opcode, body)?);
+        rest = after;
+    }
+    Ok(records)
 }
 
 impl<R: Read> Recording<R> {
@@ -444,11 +464,10 @@ impl<R: Read> Recording<R> {
                     self.reader.notify_read(read);
                 }
                 LinearReadEvent::Record { data, opcode } => {
-                    let record = mcap::parse_record(opcode, data).map(Record::into_owned);
-                    let records = match record {
-                        Ok(Record::Chunk { header, data }) => whole_chunk(header, &data),
-                        Ok(record) => Ok(vec![record]),
-                        Err(error) => Err(error.to_string()),
+                    let records = match parse(opcode, data) {
+                        Ok(Some(Record::Chunk { header, data })) => whole_chunk(&header, &data),
+                        Ok(record) => Ok(record.into_iter().collect()),
+                        Err(why) => Err(why),
                     };
                     match records {
                         Ok(records) => {

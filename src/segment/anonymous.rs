@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_
 use zerocopy::IntoBytes;
 
 use super::file::{Access, SegmentFile};
-use super::region::{Segment, claim_space};
+use super::region::{Segment, check_file_size, claim_space};
 use crate::error::{CreateError, Failure, FileError, SegmentError};
 use crate::protocol::{Direction, Fixed, Geometry, file_name};
 use crate::system::{Host, MemoryOptions, System};
@@ -45,6 +45,7 @@ impl Segment {
             .map_err(io::Error::from)
             .map_err(Failure::at("create", &path))?
             .into();
+        check_file_size(geometry)?;
         if counts_strictly() {
             claim_space(&file, &path, geometry)?;
         } else {

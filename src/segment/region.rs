@@ -171,12 +171,19 @@ impl Segment {
     }
 }
 
-/// Claims a new segment's space. What would kill this process instead of failing is refused beforehand.
-pub(super) fn claim_space(file: &File, path: &Path, geometry: Geometry) -> Result<(), CreateError> {
+/// Refuses what would kill this process instead of failing.
+pub(super) fn check_file_size(geometry: Geometry) -> Result<(), CreateError> {
     let needed = geometry.file_bytes as u64;
-    if let Some(allowed) = Host::file_size_limit().filter(|&allowed| needed > allowed) {
-        return Err(CreateError::FileSizeLimit { needed, allowed });
+    match Host::file_size_limit().filter(|&allowed| needed > allowed) {
+        Some(allowed) => Err(CreateError::FileSizeLimit { needed, allowed }),
+        None => Ok(()),
     }
+}
+
+/// Claims a new segment's space.
+pub(super) fn claim_space(file: &File, path: &Path, geometry: Geometry) -> Result<(), CreateError> {
+    check_file_size(geometry)?;
+    let needed = geometry.file_bytes as u64;
     Host::allocate(file, needed).map_err(|source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CreateError::NoSpace {
             directory: path.parent().unwrap_or(path).to_owned(),

@@ -42,9 +42,15 @@ fn child() {
     crash::seen();
     crash::arm(step.parse().unwrap());
     let kept: Box<dyn Any> = match operation {
-        "unbind" => Box::new(drop(server.take())),
+        "unbind" => {
+            drop(server.take());
+            Box::new(())
+        }
         "accept" => Box::new(server.as_mut().unwrap().accept().unwrap()),
-        "notify" => Box::new(client.as_mut().unwrap().send(b"notified").unwrap()),
+        "notify" => {
+            client.as_mut().unwrap().send(b"notified").unwrap();
+            Box::new(())
+        }
         "connect" => Box::new(Transport::connect(name, LONG).unwrap()),
         _ => Box::new(bind(name)),
     };

@@ -143,6 +143,15 @@ impl WaitStats {
         self.wake = (self.wake * 7 + cost) / 8;
     }
 
+    /// The same after a task has slept so long on its event. If the peer woke it before its thread was really asleep, what
+    /// that took says nothing: a sleep that begins in vain costs the calls that prepare it, and the peer's call.
+    #[cfg(feature = "async")]
+    pub(crate) fn woken_after(&mut self, slept: Duration, ago: Duration) {
+        if slept.saturating_sub(ago) >= WAKE_GUESS {
+            self.woken(ago);
+        }
+    }
+
     /// After a wait that ended well.
     pub(crate) fn waited(&mut self, began: Instant, now: Instant, slept: bool) {
         let long = now.saturating_duration_since(began);
@@ -239,6 +248,17 @@ mod tests {
         assert!(stats.spin() <= WAKE_RANGE.1);
         (0..100).for_each(|_| stats.woken(Duration::ZERO));
         assert!(stats.spin() >= WAKE_RANGE.0);
+    }
+
+    #[cfg(feature = "async")]
+    #[test]
+    fn a_wake_before_the_sleep_is_no_measure() {
+        let mut stats = WaitStats::default();
+        let micros = Duration::from_micros;
+        (0..100).for_each(|_| stats.woken_after(micros(30), micros(2)));
+        assert_eq!(stats.spin(), WAKE_GUESS);
+        (0..100).for_each(|_| stats.woken_after(micros(500), micros(10)));
+        assert!((19..=21).contains(&stats.spin().as_micros()), "{:?}", stats.spin());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
@@ -28,6 +28,7 @@ pub(crate) struct Waiting {
     began: Option<Instant>,
     /// Whether the half sleeps on its event, or has slept.
     armed: bool,
+    armed_at: Option<Instant>,
     slept: bool,
     looks: u32,
     /// Of a half that looks at intervals.
@@ -58,7 +59,7 @@ impl<H: Waits> Future for Ready<'_, H> {
 
 impl Waiting {
     pub(crate) fn new(need: u64) -> Self {
-        Self { need, began: None, armed: false, slept: false, looks: 0, timer: None }
+        Self { need, began: None, armed: false, armed_at: None, slept: false, looks: 0, timer: None }
     }
 
     /// Whether the half is ready. After that a new wait begins.
@@ -99,7 +100,10 @@ impl Waiting {
                     ready!(Pin::new(timer).poll(cx));
                     self.timer = None;
                 }
-                Doze::Sleep => self.armed = arm(half, self.need)?,
+                Doze::Sleep => {
+                    self.armed_at = Some(Instant::now());
+                    self.armed = arm(half, self.need)?;
+                }
             }
         }
     }
@@ -126,11 +130,20 @@ impl Waiting {
         if let Some(readiness) = readiness.get().filter(|readiness| readiness.is_armed()) {
             ready!(Registration::poll(registration, readiness.event(), cx))?;
             if readiness.rise() {
-                waits.woken(readiness.woken_ago());
+                let slept = self.armed_at.map_or(Duration::ZERO, |at| at.elapsed());
+                waits.woken_after(slept, readiness.woken_ago());
             }
         }
         (self.armed, self.slept) = (false, true);
         Poll::Ready(Ok(()))
+    }
+
+    /// The half is ready by a look of its own: a wait that has begun is over.
+    #[inline]
+    fn found<H: Waits>(&mut self, half: &mut H) {
+        if self.began.is_some() || self.armed || self.timer.is_some() {
+            self.end(half);
+        }
     }
 
     /// After the wait.
@@ -203,6 +216,7 @@ impl Consumer {
         while !self.has_message()? {
             ready!(waiting.poll(self, cx))?;
         }
+        waiting.found(self);
         Poll::Ready(Ok(()))
     }
 
@@ -248,6 +262,7 @@ impl Producer {
         while self.known_free() < slots {
             ready!(waiting.poll(self, cx))?;
         }
+        waiting.found(self);
         Poll::Ready(Ok(()))
     }
 

@@ -22,7 +22,7 @@ use crate::clock::monotonic;
 use crate::pair::JOINED;
 use crate::peers::PATIENCE;
 use crate::place::Place;
-use crate::process::{self, Control, Ended};
+use crate::process::{self, Control, Killed};
 use crate::sample::median;
 
 /// What the calls go over.
@@ -116,7 +116,7 @@ fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 struct Client {
     workshop: workshop::Client,
-    _control: Option<(Control, Ended)>,
+    _control: Option<(Control, Killed)>,
 }
 
 impl Client {
@@ -148,7 +148,7 @@ impl Client {
         let control = match control {
             Some((mut control, child)) => {
                 control.expect(JOINED)?;
-                Some((control, Ended(child)))
+                Some((control, Killed(child)))
             }
             None => None,
         };

@@ -264,6 +264,22 @@ fn shutting_down_sends_what_waits_and_then_closes() {
 }
 
 #[test]
+fn shutting_down_ends_although_the_peer_is_gone_before_everything_is_sent() {
+    let (a, b) = pair(&small());
+    let mut network = rpc::VatNetwork::new(a, Side::Client, ReaderOptions::new());
+    let mut driver = network.drive_until_shutdown();
+    let mut a = network.accept().now_or_never().unwrap().unwrap();
+    let waits = send(&mut *a, 10_000);
+    let shut_down = a.shutdown(Ok(()));
+    drop(b);
+    assert!((&mut driver).now_or_never().is_none());
+    assert_eq!(waits.now_or_never().unwrap().unwrap_err().kind, ErrorKind::Disconnected);
+    assert_eq!(shut_down.now_or_never().unwrap().unwrap_err().kind, ErrorKind::Disconnected);
+    drop(a);
+    assert_eq!(driver.now_or_never().unwrap().unwrap_err().kind, ErrorKind::Disconnected);
+}
+
+#[test]
 fn a_server_whose_answers_are_not_taken_takes_no_more_calls() {
     let (a, mut b) = pair(&small());
     let mut network = rpc::VatNetwork::new(a, Side::Server, ReaderOptions::new());

@@ -164,6 +164,8 @@ impl Outbox {
             self.end = end;
             self.queue.clear();
             self.queued = 0;
+            // Whoever waits for the rest to be sent waits in vain.
+            self.closing = None;
             self.wake();
             self.wake_reader();
         }

@@ -1,6 +1,7 @@
 //! The waiting of a task: look, let others run, sleep on the half's event.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -33,6 +34,9 @@ pub(crate) struct Waiting {
     looks: u32,
     /// Of a half that looks at intervals.
     timer: Option<Timer>,
+    /// Whether others run before the first looks, and have run.
+    polite: bool,
+    yielded: bool,
 }
 
 /// The same as a future.
@@ -59,7 +63,15 @@ impl<H: Waits> Future for Ready<'_, H> {
 
 impl Waiting {
     pub(crate) fn new(need: u64) -> Self {
-        Self { need, began: None, armed: false, armed_at: None, slept: false, looks: 0, timer: None }
+        let (began, armed_at, timer) = (None, None, None);
+        let (armed, slept, polite, yielded) = (false, false, false, false);
+        Self { need, began, armed, armed_at, slept, looks: 0, timer, polite, yielded }
+    }
+
+    /// A wait in which others run before the first looks: nothing comes before one of them has done its work.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn polite(need: u64) -> Self {
+        Self { polite: true, ..Self::new(need) }
     }
 
     /// Whether the half is ready. After that a new wait begins.
@@ -92,7 +104,7 @@ impl Waiting {
             match self.doze(half) {
                 Doze::Look => {}
                 Doze::Yield => {
-                    cx.waker().wake_by_ref();
+                    let_others_run(cx);
                     return Poll::Pending;
                 }
                 Doze::For(pause) => {
@@ -111,6 +123,9 @@ impl Waiting {
     /// Looks a number of times, and says what to do next.
     fn doze<H: Waits>(&mut self, half: &mut H) -> Doze {
         let next = half.next();
+        if self.polite && !mem::replace(&mut self.yielded, true) {
+            return Doze::Yield;
+        }
         let Endpoint { view, waits, interruption, .. } = half.endpoint();
         let (words, slots, site) = (view.words(), view.slot_count(), view.park_site());
         let (need, looks) = (self.need, &mut self.looks);
@@ -141,7 +156,7 @@ impl Waiting {
     /// The half is ready by a look of its own: a wait that has begun is over.
     #[inline]
     fn found<H: Waits>(&mut self, half: &mut H) {
-        if self.began.is_some() || self.armed || self.timer.is_some() {
+        if self.began.is_some() || self.armed || self.timer.is_some() || self.yielded {
             self.end(half);
         }
     }
@@ -158,8 +173,18 @@ impl Waiting {
             endpoint.waits.waited(began, Instant::now(), self.slept);
         }
         endpoint.interval.waited(self.looks);
-        *self = Self::new(self.need);
+        *self = Self { polite: self.polite, ..Self::new(self.need) };
     }
+}
+
+/// Has this task polled again when others have run. Within tokio that is after its reactor has looked for events: a task
+/// that wakes itself is polled again before the one that a `LocalSet` is blocked on.
+fn let_others_run(cx: &mut Context<'_>) {
+    #[cfg(feature = "tokio")]
+    if std::pin::pin!(tokio::task::yield_now()).poll(cx).is_pending() {
+        return;
+    }
+    cx.waker().wake_by_ref();
 }
 
 /// Lets other tasks run now and then, also where there is always something to do.

@@ -6,6 +6,7 @@ mod common;
 mod workshop;
 
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 
 use capnproto_shm_transport::capnp::capability::FromClientHook;
@@ -13,7 +14,7 @@ use capnproto_shm_transport::capnp::message::{Builder, ReaderOptions};
 use capnproto_shm_transport::capnp::{self, Error, ErrorKind};
 use capnproto_shm_transport::capnp_rpc::rpc_twoparty_capnp::Side;
 use capnproto_shm_transport::capnp_rpc::{Connection, RpcSystem, VatNetwork};
-use capnproto_shm_transport::{Config, RecvError, Transport, rpc};
+use capnproto_shm_transport::{Config, RecvError, Server, Transport, rpc};
 use common::*;
 use futures::FutureExt;
 use schemas::workshop_capnp::workshop::Client;
@@ -21,7 +22,7 @@ use workshop::*;
 
 #[test]
 fn child() {
-    play(&[("serve", serve), ("client", client)]);
+    play(&[("serve", serve), ("client", client), ("connect", connect)]);
 }
 
 /// Serves a workshop on channels of this name, one after the other.
@@ -332,4 +333,51 @@ fn a_connection_that_has_ended_stays_so() {
     let bootstrap = capnp::capability::Client::new(workshop().into_client_hook());
     let own: Client = RpcSystem::new(Box::new(network), Some(bootstrap)).bootstrap(Side::Client);
     assert_eq!(futures::executor::block_on(echo(&own, b"hello")).unwrap(), b"hello");
+}
+
+#[test]
+fn a_server_serves_many_clients_and_outlives_each() {
+    for_each_executor(|number, executor| {
+        let name = unique("rpc-server");
+        let server = Server::<Transport>::bind(&name, &small()).unwrap();
+        let mut peers: Vec<_> = (0..4).map(|_| spawn("connect", &[&name, &number.to_string()])).collect();
+        let mut doomed = spawn("connect", &[&name, &number.to_string()]);
+        let killer = std::thread::spawn(move || {
+            doomed.wait_for("called");
+            doomed.kill();
+            peers.iter_mut().for_each(|peer| {
+                peer.wait_for("called");
+                peer.go();
+            });
+            peers.into_iter().for_each(Peer::join);
+        });
+        run(executor, |_| async move {
+            let mut serving = Box::pin(rpc::serve(server, workshop()));
+            std::future::poll_fn(|cx| {
+                assert!(serving.as_mut().poll(cx).is_pending());
+                if killer.is_finished() {
+                    return std::task::Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                std::task::Poll::Pending
+            })
+            .await;
+            killer.join().unwrap();
+        });
+    });
+}
+
+/// A client of a server: calls, waits, calls again.
+fn connect(args: &[String]) {
+    let name = args[0].clone();
+    run(&EXECUTORS[args[1].parse::<usize>().unwrap()], |spawn| async move {
+        let (client, system) = rpc::connect::<Client>(&name, LONG).await.unwrap();
+        let disconnector = system.get_disconnector();
+        spawn(Box::pin(system.map(Result::unwrap)));
+        assert_eq!(echo(&client, &pattern(1, 10_000)).await.unwrap(), pattern(1, 10_000));
+        say("called");
+        hold();
+        assert_eq!(echo(&client, b"again").await.unwrap(), b"again");
+        disconnector.await.unwrap();
+    });
 }

@@ -21,6 +21,10 @@ use crate::protocol::SKIP;
 /// Calls that find something at once before a task lets others run.
 const TURNS: u32 = 128;
 
+/// How often a wait that lets others run first looks as long again before it lets them run again: what an executor does
+/// in between may take longer than the looks.
+const POLITE_LOOKS: u32 = 3;
+
 /// A task's wait until a half has a number of slots, or an end.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -129,11 +133,17 @@ impl Waiting {
         let Endpoint { view, waits, interruption, .. } = half.endpoint();
         let (words, slots, site) = (view.words(), view.slot_count(), view.park_site());
         let (need, looks) = (self.need, &mut self.looks);
-        let ready = || {
+        let mut ready = || {
             *looks = looks.saturating_add(1);
             H::ready(words, next, slots, need) || !site.peer.is_open() || interruption.is_asked()
         };
-        let doze = crate::poll::doze(&site, waits, &mut self.began, ready);
+        let mut doze = crate::poll::doze(&site, waits, &mut self.began, &mut ready);
+        let further = if self.polite { POLITE_LOOKS } else { 0 };
+        for _ in 0..further {
+            if matches!(doze, Doze::Yield) {
+                doze = crate::poll::doze(&site, waits, &mut self.began, &mut ready);
+            }
+        }
         view.pair().takes_turns.store(waits.spinning_is_vain(), Ordering::Relaxed);
         doze
     }

@@ -38,7 +38,7 @@ impl Inbox {
         let (words, spare) = (Vec::new(), Rc::default());
         Self {
             consumer: Some(consumer),
-            waiting: Waiting::new(1),
+            waiting: Waiting::polite(1),
             options,
             words,
             filled: 0,

@@ -1,11 +1,22 @@
 //! The two parties, in a line each.
 
-use capnp::capability::FromClientHook;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use capnp::capability::{self, FromClientHook};
 use capnp::message::ReaderOptions;
 use capnp_rpc::RpcSystem;
 use capnp_rpc::rpc_twoparty_capnp::Side;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::network::VatNetwork;
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::server::Server;
 use crate::transport::Transport;
 
 /// The peer's bootstrap capability, as a client of it, and what keeps the connection going: spawn the second as a local
@@ -16,9 +27,50 @@ pub fn client<C: FromClientHook>(transport: Transport) -> (C, RpcSystem<Side>) {
     (system.bootstrap(Side::Server), system)
 }
 
+/// Connects to the server `name`, waiting up to `wait` for it, and gives what [`client`] gives.
+///
+/// # Errors
+///
+/// As [`Transport::connect`].
+pub async fn connect<C: FromClientHook>(
+    name: &str,
+    wait: Duration,
+) -> Result<(C, RpcSystem<Side>), OpenError> {
+    Ok(client(Transport::connect_async(name, wait, &Config::new()).await?))
+}
+
 /// Serves `bootstrap` to the peer: spawn it as a local task, or await it. It is ready when the connection has ended.
 pub fn serve_on(transport: Transport, bootstrap: impl FromClientHook) -> RpcSystem<Side> {
     let network = VatNetwork::new(transport, Side::Server, ReaderOptions::new());
-    let bootstrap = capnp::capability::Client::new(bootstrap.into_client_hook());
+    let bootstrap = capability::Client::new(bootstrap.into_client_hook());
     RpcSystem::new(Box::new(network), Some(bootstrap))
+}
+
+/// Serves `bootstrap` to every client of a server, for ever: drop it to stop. All clients have the same capability.
+pub async fn serve(server: Server, bootstrap: impl FromClientHook) -> Infallible {
+    let bootstrap = bootstrap.into_client_hook();
+    serve_with(server, |_| capability::Client::new(bootstrap.add_ref())).await
+}
+
+/// Serves every client of a server the capability that `bootstrap` makes for it, for ever: drop it to stop.
+///
+/// `bootstrap` may ask who the client is ([`Transport::peer`]). A client that fails ends alone. One that cannot be
+/// accepted is refused and learns why; the server goes on.
+pub async fn serve_with<C: FromClientHook>(
+    mut server: Server,
+    mut bootstrap: impl FnMut(&Transport) -> C,
+) -> Infallible {
+    let mut clients = FuturesUnordered::new();
+    loop {
+        let mut accept = pin!(server.accept_async());
+        let accepted = poll_fn(|cx| {
+            // What one client did wrong is told to that client.
+            while let Poll::Ready(Some(_)) = clients.poll_next_unpin(cx) {}
+            accept.as_mut().poll(cx)
+        });
+        if let Ok(transport) = accepted.await {
+            let bootstrap = bootstrap(&transport);
+            clients.push(serve_on(transport, bootstrap));
+        }
+    }
 }

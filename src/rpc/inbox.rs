@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use capnp::message::{self, ReaderOptions};
 use capnp::{Error, any_pointer};
 
-use super::fault::{malformed, receiving};
+use super::fault::{ended, malformed, receiving};
 use crate::capnp_channel::{Frame, announced};
 use crate::error::RecvError;
 use crate::ring::{Consumer, Waiting};
@@ -61,7 +61,7 @@ impl Inbox {
 
     fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<capnp::Result<Option<Incoming>>> {
         loop {
-            let Some(consumer) = &mut self.consumer else { return Poll::Ready(Ok(None)) };
+            let Some(consumer) = &mut self.consumer else { return Poll::Ready(Err(ended())) };
             let part = match ready!(consumer.poll_message(&mut self.waiting, cx)) {
                 Ok(()) => consumer.try_append(&mut self.words, self.filled),
                 Err(error) => Err(error),

@@ -112,8 +112,12 @@ impl capnp_rpc::Connection<Side> for Connection {
             if link.side == Side::Server {
                 ready!(link.outbox.borrow_mut().poll_uncongested(cx));
             }
-            let message = ready!(link.inbox.borrow_mut().poll_message(cx));
-            Poll::Ready(message.map(|message| message.map(|message| Box::new(message) as Box<_>)))
+            Poll::Ready(match ready!(link.inbox.borrow_mut().poll_message(cx))? {
+                Some(message) => Ok(Some(Box::new(message) as Box<_>)),
+                // After this side has shut down, capnp-rpc does not want to hear of the other's end.
+                None if link.outbox.borrow().is_shut_down() => Err(ended()),
+                None => Ok(None),
+            })
         }))
     }
 

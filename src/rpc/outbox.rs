@@ -94,6 +94,11 @@ impl Outbox {
         Promise::from_future(async { sent_all.await.map_err(|_| ended()) })
     }
 
+    /// Whether no more is to be sent than what waits.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.closing.is_some() || self.producer.is_none()
+    }
+
     /// Sends what waits. Ready with how the connection ended when it has ended and nobody uses it any more.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<capnp::Result<()>> {
         self.writer = Some(cx.waker().clone());

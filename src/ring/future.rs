@@ -24,6 +24,8 @@ const TURNS: u32 = 128;
 /// How often a wait that lets others run first looks as long again before it lets them run again: what an executor does
 /// in between may take longer than the looks.
 const POLITE_LOOKS: u32 = 3;
+/// Waits after which such a wait tries to look first.
+const TRIED: u32 = 16;
 
 /// A task's wait until a half has a number of slots, or an end.
 #[derive(Debug)]
@@ -38,9 +40,31 @@ pub(crate) struct Waiting {
     looks: u32,
     /// Of a half that looks at intervals.
     timer: Option<Timer>,
-    /// Whether others run before the first looks, and have run.
-    polite: bool,
-    yielded: bool,
+    /// Whether others run before the first looks.
+    manners: Option<Manners>,
+    /// Whether there was a turn of this wait.
+    begun: bool,
+}
+
+/// Whether what is waited for comes by itself, or only after other tasks of this thread have run: then they run first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Manners {
+    comes_alone: bool,
+    /// Waits in which others ran first since it was last tried to look first.
+    waits: u32,
+}
+
+impl Manners {
+    /// Whether others run first in this wait.
+    fn yields(&mut self) -> bool {
+        self.waits += 1;
+        !self.comes_alone && self.waits < TRIED
+    }
+
+    /// After looking first.
+    fn looked(&mut self, found: bool) {
+        *self = Self { comes_alone: found, waits: 0 };
+    }
 }
 
 /// The same as a future.
@@ -68,14 +92,14 @@ impl<H: Waits> Future for Ready<'_, H> {
 impl Waiting {
     pub(crate) fn new(need: u64) -> Self {
         let (began, armed_at, timer) = (None, None, None);
-        let (armed, slept, polite, yielded) = (false, false, false, false);
-        Self { need, began, armed, armed_at, slept, looks: 0, timer, polite, yielded }
+        let (armed, slept, manners, begun) = (false, false, None, false);
+        Self { need, began, armed, armed_at, slept, looks: 0, timer, manners, begun }
     }
 
-    /// A wait in which others run before the first looks: nothing comes before one of them has done its work.
+    /// A wait in which others run before the first looks, unless what is waited for comes by itself.
     #[cfg(feature = "rpc")]
     pub(crate) fn polite(need: u64) -> Self {
-        Self { polite: true, ..Self::new(need) }
+        Self { manners: Some(Manners::default()), ..Self::new(need) }
     }
 
     /// Whether the half is ready. After that a new wait begins.
@@ -127,7 +151,8 @@ impl Waiting {
     /// Looks a number of times, and says what to do next.
     fn doze<H: Waits>(&mut self, half: &mut H) -> Doze {
         let next = half.next();
-        if self.polite && !mem::replace(&mut self.yielded, true) {
+        let first = !mem::replace(&mut self.begun, true);
+        if first && self.manners.as_mut().is_some_and(Manners::yields) {
             return Doze::Yield;
         }
         let Endpoint { view, waits, interruption, .. } = half.endpoint();
@@ -138,11 +163,16 @@ impl Waiting {
             H::ready(words, next, slots, need) || !site.peer.is_open() || interruption.is_asked()
         };
         let mut doze = crate::poll::doze(&site, waits, &mut self.began, &mut ready);
-        let further = if self.polite { POLITE_LOOKS } else { 0 };
-        for _ in 0..further {
-            if matches!(doze, Doze::Yield) {
-                doze = crate::poll::doze(&site, waits, &mut self.began, &mut ready);
+        match &mut self.manners {
+            Some(manners) if first => manners.looked(matches!(doze, Doze::Look)),
+            Some(_) => {
+                for _ in 0..POLITE_LOOKS {
+                    if matches!(doze, Doze::Yield) {
+                        doze = crate::poll::doze(&site, waits, &mut self.began, &mut ready);
+                    }
+                }
             }
+            None => {}
         }
         view.pair().takes_turns.store(waits.spinning_is_vain(), Ordering::Relaxed);
         doze
@@ -166,7 +196,7 @@ impl Waiting {
     /// The half is ready by a look of its own: a wait that has begun is over.
     #[inline]
     fn found<H: Waits>(&mut self, half: &mut H) {
-        if self.began.is_some() || self.armed || self.timer.is_some() || self.yielded {
+        if self.began.is_some() || self.armed || self.timer.is_some() || self.begun {
             self.end(half);
         }
     }
@@ -183,7 +213,7 @@ impl Waiting {
             endpoint.waits.waited(began, Instant::now(), self.slept);
         }
         endpoint.interval.waited(self.looks);
-        *self = Self { polite: self.polite, ..Self::new(self.need) };
+        *self = Self { manners: self.manners, ..Self::new(self.need) };
     }
 }
 

@@ -33,7 +33,12 @@ enum Thing {
     AToB,
     BToA,
     /// The same, changed, sealed or not.
-    Changed { b_to_a: bool, seals: u8, length: i8, edits: Vec<Edit> },
+    Changed {
+        b_to_a: bool,
+        seals: u8,
+        length: i8,
+        edits: Vec<Edit>,
+    },
     Pipe,
     Device,
 }

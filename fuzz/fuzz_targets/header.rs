@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use capnp::schema_capnp::node;
-use capnproto_shm_transport::{
-    CapnpChannel, Channel, ChannelInfo, Channels, Config, Stats, Tap, Transport,
-};
+use capnproto_shm_transport::{CapnpChannel, Channel, ChannelInfo, Channels, Config, Stats, Tap, Transport};
 use capnproto_shm_transport_fuzz::*;
 use libfuzzer_sys::fuzz_target;
 

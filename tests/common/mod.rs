@@ -62,9 +62,12 @@ impl Deref for Name {
 }
 
 impl Drop for Name {
+    /// A side that was killed leaves its files, the names of its events among them.
     fn drop(&mut self) {
-        for path in [self.a2b(), self.b2a()] {
-            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+        let own = format!("{}.fs.", self.0);
+        let left = self.left();
+        for path in left.iter().filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&own)) {
+            let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
         }
     }
 }

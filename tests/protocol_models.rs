@@ -8,7 +8,7 @@
 
 #[path = "../src/crash.rs"]
 mod crash;
-#[path = "../src/error.rs"]
+#[path = "../src/error/mod.rs"]
 mod error;
 #[path = "../src/protocol/mod.rs"]
 mod protocol;

@@ -119,6 +119,44 @@ fn a_descriptor_tells_of_room() {
     }
 }
 
+/// A span needs more than one free slot, and the end of the lap skipped where it does not fit there.
+#[test]
+fn a_descriptor_tells_of_room_for_a_span() {
+    let name = named("span");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let mut b = Transport::open(&name, LONG).unwrap();
+    let (to_b, _) = a.halves();
+    let span = |slots: usize| slots * 32;
+    assert!(!to_b.arm_span(span(4)).unwrap(), "the ring is empty");
+    for _ in 0..4 {
+        to_b.try_send(b"x").unwrap();
+    }
+    for received in 1..=2 {
+        assert!(to_b.arm_span(span(2)).unwrap());
+        assert!(!readable(to_b.wait_fd().unwrap(), false));
+        drop(b.recv().unwrap());
+        assert!(readable(to_b.wait_fd().unwrap(), true), "{received} slots are free: it looks again");
+    }
+    assert!(!to_b.arm_span(span(2)).unwrap());
+    let mut slots = to_b.try_reserve_span(span(2)).unwrap();
+    slots.fill(7);
+    slots.commit(span(2));
+    // Two of the lap are left, and three are wanted: the two are skipped before there is room for three.
+    for _ in 0..2 {
+        drop(b.recv().unwrap());
+    }
+    assert!(to_b.arm_span(span(3)).unwrap());
+    assert_eq!(&*b.recv().unwrap(), [7; 64]);
+    while to_b.arm_span(span(3)).unwrap() {
+        assert!(matches!(b.try_recv(), Err(RecvError::Empty)), "steps over what was skipped");
+        assert!(readable(to_b.wait_fd().unwrap(), true));
+    }
+    assert_eq!(to_b.try_reserve_span(span(3)).unwrap().len(), span(3));
+    // The reservation says what no room helps.
+    assert!(!to_b.arm_span(span(5)).unwrap());
+    assert!(matches!(to_b.try_reserve_span(span(5)), Err(SendError::TooLarge { .. })));
+}
+
 /// Joins, says so, and waits to be killed.
 fn leave(args: &[String]) {
     let _b = Transport::open(&args[0], LONG).unwrap();

@@ -14,7 +14,7 @@ use capnproto_shm_transport::capnp::message::{Builder, ReaderOptions};
 use capnproto_shm_transport::capnp::{self, Error, ErrorKind};
 use capnproto_shm_transport::capnp_rpc::rpc_twoparty_capnp::Side;
 use capnproto_shm_transport::capnp_rpc::{Connection, RpcSystem, VatNetwork};
-use capnproto_shm_transport::{Config, RecvError, Server, Transport, rpc};
+use capnproto_shm_transport::{AcceptError, Config, RecvError, Server, Transport, rpc};
 use common::*;
 use futures::FutureExt;
 use schemas::workshop_capnp::workshop::Client;
@@ -22,7 +22,7 @@ use workshop::*;
 
 #[test]
 fn child() {
-    play(&[("serve", serve), ("client", client), ("connect", connect)]);
+    play(&[("serve", serve), ("client", client), ("connect", connect), ("short", short)]);
 }
 
 /// Serves a workshop on channels of this name, one after the other.
@@ -380,4 +380,52 @@ fn connect(args: &[String]) {
         assert_eq!(echo(&client, b"again").await.unwrap(), b"again");
         disconnector.await.unwrap();
     });
+}
+
+/// Serves without descriptors, until it is told that a client could not be accepted; then with some.
+fn short(args: &[String]) {
+    let server = Server::<Transport>::bind(&args[0], &small()).unwrap();
+    run(&EXECUTORS[args[1].parse::<usize>().unwrap()], |_| async move {
+        let mut taken = Vec::new();
+        let mut accept = Box::pin(rpc::serve_with(
+            server,
+            |_| workshop(),
+            |error| {
+                assert!(matches!(error, AcceptError::Io { .. } | AcceptError::Create(_)), "{error}");
+                FULL.with_borrow_mut(Vec::clear);
+                say("refused");
+            },
+        ));
+        // It waits for a client by now, and has what it needs for that.
+        assert!(futures::poll!(&mut accept).is_pending());
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            taken.push(file);
+        }
+        FULL.set(taken);
+        say("full");
+        accept.await;
+    });
+}
+
+std::thread_local! {
+    /// Files that leave no descriptor free.
+    static FULL: std::cell::RefCell<Vec<std::fs::File>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+#[test]
+fn a_server_that_cannot_accept_says_so_rests_and_goes_on() {
+    for (number, executor) in EXECUTORS.iter().enumerate() {
+        let name = named("rpc-short");
+        let mut peer = spawn("short", &[&name, &number.to_string()]);
+        peer.wait_for("full");
+        let own = name.to_string();
+        run(executor, move |spawn| async move {
+            let (client, system) = rpc::connect::<Client>(&own, LONG).await.unwrap();
+            spawn(Box::pin(system.map(drop)));
+            assert_eq!(echo(&client, b"in the end").await.unwrap(), b"in the end");
+        });
+        peer.wait_for("refused");
+        peer.kill();
+        drop(Server::<Transport>::bind(&name, &small()).unwrap());
+    }
 }

@@ -1,6 +1,6 @@
 //! Waiting in an event loop: a half says that it sleeps on an event, and returns to its loop.
 //!
-//! The peer notifies the event itself where it can reach it: a FIFO beside a named channel, an eventfd that came with a
+//! The peer notifies the event itself where it can reach it: a FIFO beside a named channel, a pipe that came with a
 //! channel of a server, a named event. Where it cannot, and until it has come if it might then wake the word only, a
 //! thread of this process sleeps on the word in the half's place, and notifies the event: two wakes instead of one. The
 //! same thread learns of the peer's death.

@@ -143,9 +143,9 @@ impl WaitStats {
         self.wake = (self.wake * 7 + cost) / 8;
     }
 
-    /// The same after a task has slept so long on its event. If the peer woke it before its thread was really asleep, what
+    /// The same after a task or a set has slept so long on events. If the peer woke it before its thread was really asleep, what
     /// that took says nothing: a sleep that begins in vain costs the calls that prepare it, and the peer's call.
-    #[cfg(feature = "async")]
+    #[cfg(any(unix, feature = "async"))]
     pub(crate) fn woken_after(&mut self, slept: Duration, ago: Duration) {
         if slept.saturating_sub(ago) >= WAKE_GUESS {
             self.woken(ago);
@@ -250,7 +250,7 @@ mod tests {
         assert!(stats.spin() >= WAKE_RANGE.0);
     }
 
-    #[cfg(feature = "async")]
+    #[cfg(any(unix, feature = "async"))]
     #[test]
     fn a_wake_before_the_sleep_is_no_measure() {
         let mut stats = WaitStats::default();

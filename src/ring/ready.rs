@@ -88,3 +88,28 @@ event_loop_methods!(
     "A descriptor that becomes readable when a slot is free, for event loops; see [`arm`](Self::arm).",
     ""
 );
+
+impl Producer {
+    /// [`arm`](Self::arm) for a span: the descriptor becomes readable when a
+    /// [`try_reserve_span`](Self::try_reserve_span) of `bytes` bytes finds room. `false`: reserve first.
+    ///
+    /// # Errors
+    ///
+    /// As [`arm`](Self::arm).
+    pub fn arm_span(&mut self, bytes: usize) -> Result<bool, SendError> {
+        if bytes > self.max_message_size() {
+            // The reservation says so.
+            return Ok(false);
+        }
+        self.endpoint.readiness().map_err(super::stop::Stop::from)?.clear();
+        let (skipped, slots) = self.span(bytes);
+        if skipped + slots <= self.endpoint.view.slot_count() {
+            return Ok(arm(self, skipped + slots)?);
+        }
+        if arm(self, skipped)? {
+            return Ok(true);
+        }
+        self.skip_beforehand(skipped);
+        Ok(arm(self, slots)?)
+    }
+}

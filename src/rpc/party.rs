@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use async_io::Timer;
 use capnp::capability::{self, FromClientHook};
 use capnp::message::ReaderOptions;
 use capnp_rpc::RpcSystem;
@@ -15,9 +16,12 @@ use futures_util::stream::FuturesUnordered;
 
 use super::network::VatNetwork;
 use crate::config::Config;
-use crate::error::OpenError;
+use crate::error::{AcceptError, OpenError};
 use crate::server::Server;
 use crate::transport::Transport;
+
+/// How long a server does not accept after it could not.
+const REST: Duration = Duration::from_millis(50);
 
 /// The peer's bootstrap capability, as a client of it, and what keeps the connection going: spawn the second as a local
 /// task, or poll it beside the calls. It is ready when the connection has ended.
@@ -46,31 +50,44 @@ pub fn serve_on(transport: Transport, bootstrap: impl FromClientHook) -> RpcSyst
     RpcSystem::new(Box::new(network), Some(bootstrap))
 }
 
-/// Serves `bootstrap` to every client of a server, for ever: drop it to stop. All clients have the same capability.
+/// Serves `bootstrap` to every client of a server, for ever: drop it to stop. All clients have the same capability. A client
+/// that cannot be accepted is refused and learns why; only [`serve_with`] tells the server's program.
 pub async fn serve(server: Server, bootstrap: impl FromClientHook) -> Infallible {
     let bootstrap = bootstrap.into_client_hook();
-    serve_with(server, |_| capability::Client::new(bootstrap.add_ref())).await
+    serve_with(server, |_| capability::Client::new(bootstrap.add_ref()), |_| ()).await
 }
 
 /// Serves every client of a server the capability that `bootstrap` makes for it, for ever: drop it to stop.
 ///
 /// `bootstrap` may ask who the client is ([`Transport::peer`]). A client that fails ends alone. One that cannot be
-/// accepted is refused and learns why; the server goes on.
+/// accepted is refused and learns why, and `refused` is told, with no descriptor left for example; the server goes on.
 pub async fn serve_with<C: FromClientHook>(
     mut server: Server,
     mut bootstrap: impl FnMut(&Transport) -> C,
+    mut refused: impl FnMut(AcceptError),
 ) -> Infallible {
     let mut clients = FuturesUnordered::new();
     loop {
-        let mut accept = pin!(server.accept_async());
-        let accepted = poll_fn(|cx| {
-            // What one client did wrong is told to that client.
-            while let Poll::Ready(Some(_)) = clients.poll_next_unpin(cx) {}
-            accept.as_mut().poll(cx)
-        });
-        if let Ok(transport) = accepted.await {
-            let bootstrap = bootstrap(&transport);
-            clients.push(serve_on(transport, bootstrap));
+        match beside(&mut clients, server.accept_async()).await {
+            Ok(transport) => {
+                let bootstrap = bootstrap(&transport);
+                clients.push(serve_on(transport, bootstrap));
+            }
+            Err(error) => {
+                refused(error);
+                // The next try may fail as soon.
+                beside(&mut clients, Timer::after(REST)).await;
+            }
         }
     }
+}
+
+/// Does `work` while clients are served. What one of them did wrong is told to that one.
+async fn beside<T>(clients: &mut FuturesUnordered<RpcSystem<Side>>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(_)) = clients.poll_next_unpin(cx) {}
+        work.as_mut().poll(cx)
+    })
+    .await
 }

@@ -1,6 +1,7 @@
 //! One side of a channel: both rings, from creation to the end. [`Transport`] carries bytes.
 
 mod duplex;
+mod kind;
 mod lifecycle;
 mod listener;
 mod payload;
@@ -9,7 +10,7 @@ mod stats;
 use std::time::Duration;
 
 pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf, delegate, duplex_methods, half_methods};
-pub use duplex::{Declared, Kind, NewSide, Peer};
+pub use kind::{Declared, Kind, NewSide, Peer};
 pub(crate) use lifecycle::bytes;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use lifecycle::{create, open};

@@ -275,7 +275,7 @@ impl WaitSet {
             };
             readiness.clear();
             if readiness.rise() && slept {
-                self.stats.woken(readiness.woken_ago());
+                self.stats.woken_after(began.elapsed(), readiness.woken_ago());
             }
             // A notification may come late, to one that is awake.
             if std::mem::take(asleep) {

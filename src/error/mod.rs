@@ -1,0 +1,9 @@
+//! One error type for each operation. Each says what was asked, what is allowed and what to do.
+
+mod channel;
+mod failure;
+mod message;
+
+pub use channel::{AcceptError, ConfigError, CreateError, Missing, OpenError, RemoveError, SegmentError};
+pub(crate) use failure::{Failure, FileError};
+pub use message::{Corruption, RecvError, SendError};

@@ -124,7 +124,8 @@ fn whoever_dies_the_other_side_is_disconnected_and_holds_nothing() {
             }
         });
         killer.join().unwrap();
-        assert_eq!(held(), (0, 0), "after {number} kills");
+        // The watcher may hold a half for a moment, while it looks after it.
+        eventually("nothing is held after a kill", || held() == (0, 0));
     }
     let _ = Transport::remove(&name);
     assert!(name.is_free(), "{:?}", name.left());

@@ -82,7 +82,8 @@ impl Group {
             let changes = self.changes.load(Ordering::Acquire);
             words.clear();
             let mut within = IDLE;
-            for half in self.living() {
+            // Each is held only while it is looked after: its owner may drop it meanwhile.
+            for half in self.living().iter().filter_map(Weak::upgrade) {
                 let watch = half.look_after();
                 words.extend(watch.words.into_iter().flatten());
                 within = within.min(watch.within);
@@ -93,9 +94,9 @@ impl Group {
         }
     }
 
-    fn living(&self) -> Vec<Arc<dyn Watched>> {
+    fn living(&self) -> Vec<Weak<dyn Watched>> {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         halves.retain(|half| half.strong_count() > 0);
-        halves.iter().filter_map(Weak::upgrade).collect()
+        halves.clone()
     }
 }

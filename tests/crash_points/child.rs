@@ -304,6 +304,8 @@ fn prepare(scene: Scene, side: Side, name: &str) -> Option<Transport> {
         let done = if talk.receives == RECEIVED + WAITING { 1 } else { WAITING as u64 };
         eventually("the survivor sends", || transport.stats().rx.messages >= talk.receives as u64 + done);
     }
+    // The survivor has not slept yet: so the operation is the first to wake it.
+    transport.poll_control().set_remote(talk.poll);
     Some(transport)
 }
 

@@ -176,9 +176,9 @@ impl<'a> Death<'a> {
         let (mut survivor, mut doomed);
         if self.side == Side::A {
             doomed = self.doom();
-            survivor = Transport::open_with(&self.name, LONG, &config(talk.poll)).unwrap();
+            survivor = Transport::open_with(&self.name, LONG, &config(PollMode::Spin)).unwrap();
         } else {
-            survivor = Transport::create(&self.name, &config(talk.poll)).unwrap();
+            survivor = Transport::create(&self.name, &config(PollMode::Spin)).unwrap();
             doomed = self.doom();
         }
         receive(&mut survivor, 0, &ordinary(0..RECEIVED));

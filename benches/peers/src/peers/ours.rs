@@ -1,10 +1,13 @@
 //! capnproto-shm-transport, with its defaults; what differs is how a program calls it.
 
 use std::marker::PhantomData;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Result;
-use capnproto_shm_transport::{Config, Consumer, PollMode, Producer, SendError, Server, Transport};
+use anyhow::{Result, anyhow};
+use capnproto_shm_transport::{
+    AcceptError, Config, Consumer, PollMode, Producer, SendError, Server, Transport,
+};
 
 use crate::contender::{Contender, Poll, Receiver, Sender, Spec};
 
@@ -222,10 +225,12 @@ pub struct Served;
 impl Contender for Served {
     type Tx = InPlace;
     type Rx = One;
-    type Offer = Server<Transport>;
+    /// Whoever accepts, as a client joins only then.
+    type Offer = JoinHandle<Result<Transport, AcceptError>>;
 
     fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
-        Ok((Server::bind(&spec.name, &config(spec))?, String::new()))
+        let mut server = Server::bind(&spec.name, &config(spec))?;
+        Ok((thread::spawn(move || server.accept_timeout(PATIENCE)), String::new()))
     }
 
     fn join(spec: &Spec, _: &str) -> Result<(InPlace, One)> {
@@ -234,8 +239,9 @@ impl Contender for Served {
         Ok((InPlace(tx), One(rx)))
     }
 
-    fn accept(mut offer: Self::Offer) -> Result<(InPlace, One)> {
-        let (tx, rx) = offer.accept_timeout(PATIENCE)?.split();
+    fn accept(offer: Self::Offer) -> Result<(InPlace, One)> {
+        let accepted = offer.join().map_err(|_| anyhow!("whoever accepts panicked"))?;
+        let (tx, rx) = accepted?.split();
         Ok((InPlace(tx), One(rx)))
     }
 }

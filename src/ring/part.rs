@@ -9,9 +9,6 @@ use super::slot::WriteSlot;
 use super::wait_limit::WaitLimit;
 use crate::error::{RecvError, SendError};
 
-/// A part takes at most this share of the ring, so that the peer copies one part out while this side writes the next.
-const SHARE: u64 = 4;
-
 impl Producer {
     /// Reserves room for the next part of what has `bytes` bytes left; it may hold less, and never nothing. Never waits,
     /// and never skips slots: a part ends with its lap.
@@ -22,10 +19,7 @@ impl Producer {
         }
         match self.part_slots(bytes) {
             1 => self.reserve_within(WaitLimit::None),
-            slots => {
-                let room = bytes.min(self.slot_size().saturating_mul(slots as usize));
-                self.reserve_span_within(room, WaitLimit::None)
-            }
+            _ => self.reserve_span_within(self.part_size(bytes), WaitLimit::None),
         }
     }
 
@@ -37,13 +31,6 @@ impl Producer {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         self.poll_slots(self.part_slots(bytes), waiting, cx)
-    }
-
-    /// How many slots the next part takes.
-    fn part_slots(&self, bytes: usize) -> u64 {
-        let needed = bytes.div_ceil(self.slot_size()) as u64;
-        let share = (self.slot_count() as u64 / SHARE).max(1);
-        needed.min(share).clamp(1, self.slots_to_lap_end())
     }
 }
 

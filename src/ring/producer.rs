@@ -21,6 +21,8 @@ use crate::system::Host;
 const AHEAD: u64 = 7;
 /// Share of a ring that a batch says it may be writing, if that is not more than a window: a tap cannot read it.
 const BATCH_SHARE: u64 = 4;
+/// A part takes at most this share of the ring, so that the peer copies one part out while this side writes the next.
+const PART_SHARE: u64 = 4;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
@@ -307,9 +309,10 @@ impl Producer {
         self.publish();
     }
 
-    /// Closes this direction in order, now.
-    #[cfg(feature = "async")]
-    pub(crate) fn shut_down(&mut self) {
+    /// Closes this direction in order, now. Dropping the half does the same; a binding for another language has no half to
+    /// drop.
+    #[doc(hidden)]
+    pub fn shut_down(&mut self) {
         if !self.endpoint.finished {
             self.let_go();
             self.endpoint.finished = true;
@@ -318,10 +321,17 @@ impl Producer {
         }
     }
 
-    /// Slots from the next one to the end of its lap.
-    #[cfg(feature = "rpc")]
-    pub(super) fn slots_to_lap_end(&self) -> u64 {
-        self.endpoint.view.slots_to_lap_end(self.tail)
+    /// How many of `bytes` bytes go into the next part of something that is sent in parts. A span of so many skips no slot.
+    #[doc(hidden)]
+    pub fn part_size(&self, bytes: usize) -> usize {
+        bytes.min(self.slot_size().saturating_mul(self.part_slots(bytes) as usize))
+    }
+
+    /// How many slots the next part takes.
+    pub(super) fn part_slots(&self, bytes: usize) -> u64 {
+        let needed = bytes.div_ceil(self.slot_size()) as u64;
+        let share = (self.slot_count() as u64 / PART_SHARE).max(1);
+        needed.min(share).clamp(1, self.endpoint.view.slots_to_lap_end(self.tail))
     }
 
     /// Slots known to be free.

@@ -19,10 +19,11 @@
 // Callbacks return: neither an exception nor a longjmp may leave them.
 //
 // Threads. One thread at a time may use the sending functions of a transport (cshm_reserve, cshm_commit, cshm_send,
-// cshm_batch_..., cshm_finish), and another one its receiving functions (cshm_recv, cshm_release, cshm_drain,
-// cshm_window_..., cshm_wait_for_peer). Any thread may at any time call those that look and ask: cshm_interrupt,
-// cshm_get_stats, cshm_peer_attached, the poll modes and the sizes. The rest (cshm_listen, cshm_listen_stop,
-// cshm_reopen, cshm_close, cshm_free) needs the transport for itself.
+// cshm_batch_..., cshm_send_..., cshm_finish, cshm_shut_down), and another one its receiving functions (cshm_recv,
+// cshm_recv_..., cshm_release, cshm_drain, cshm_window_..., cshm_wait_for_peer, cshm_wait_set_insert). Any thread may at any
+// time call those that look and ask: cshm_interrupt, cshm_get_stats, cshm_get_peer, cshm_peer_attached, the poll modes and
+// the sizes. The rest (cshm_listen, cshm_listen_stop, cshm_reopen, cshm_close, cshm_free) needs the transport for itself.
+// A server, a wait set and a tap are for one thread at a time; a list of channels is only read.
 //
 // Processes. A forked child must not use its parent's transport.
 
@@ -107,6 +108,12 @@ enum cshm_status
     CSHM_NO_THREAD = 29,
     // The system refused; cshm_last_os_error() has its number.
     CSHM_SYSTEM = 30,
+    // The server's filter refuses this client.
+    CSHM_REFUSED = 31,
+    // What answers under the server's name is not a server of this version.
+    CSHM_OTHER_VERSION = 32,
+    // The system does not attest who the peer is. It does for the channels of a server.
+    CSHM_PEER_UNKNOWN = 33,
     // Misuse: a pointer is NULL.
     CSHM_NULL_ARGUMENT = 40,
     // Misuse: an argument has a value that is not allowed.
@@ -118,6 +125,10 @@ enum cshm_status
     CSHM_NOTHING_OPEN = 43,
     // Misuse: the transport was closed.
     CSHM_HANDLE_CLOSED = 44,
+    // Misuse: the wait set has something under this key.
+    CSHM_KEY_TAKEN = 45,
+    // Misuse: the wait set has nothing under this key.
+    CSHM_KEY_UNKNOWN = 46,
     // This system does not have what was asked for.
     CSHM_UNSUPPORTED = 50,
     // A defect of this library; please report it.
@@ -131,12 +142,74 @@ typedef int32_t cshm_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Whether a side lives.
+enum cshm_life
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The file that tells cannot be read.
+    CSHM_LIFE_UNKNOWN = 0,
+    // Its process holds its lock. It may be stopped (SIGSTOP).
+    CSHM_LIFE_ALIVE = 1,
+    // It has not come yet.
+    CSHM_LIFE_ABSENT = 2,
+    // It closed in order.
+    CSHM_LIFE_CLOSED = 3,
+    // Its process ended without closing.
+    CSHM_LIFE_DEAD = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum cshm_life cshm_life;
+#else
+typedef int32_t cshm_life;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What the messages of a direction are.
+enum cshm_message_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Bytes, of any length.
+    CSHM_KIND_BYTES = 0,
+    // Values of one type; see cshm_config_sends_values().
+    CSHM_KIND_VALUES = 1,
+    // Cap'n Proto messages; see cshm_config_sends_capnp().
+    CSHM_KIND_CAPNP = 2,
+    // A kind that this version does not know.
+    CSHM_KIND_OTHER = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum cshm_message_kind cshm_message_kind;
+#else
+typedef int32_t cshm_message_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Channels, as they were when they were looked at.
+typedef struct cshm_channels cshm_channels;
+
 // How a channel is made and how this side of it behaves. NULL in its place stands for the defaults: 1024 slots of
 // 1024 bytes in each direction, bytes of any length, parked waits, permissions 0600.
 typedef struct cshm_config cshm_config;
 
+// Gives each client that connects a channel of its own, of which it is side A. One thread at a time may use a server.
+typedef struct cshm_server cshm_server;
+
+// Reads the messages of a channel in passing: it takes no part, writes nothing and holds nothing up. One thread at a time
+// may use a tap.
+typedef struct cshm_tap cshm_tap;
+
 // One side of a channel.
 typedef struct cshm_transport cshm_transport;
+
+// Waits for messages on many channels at once, in one thread. Each is put in under a key of yours. One thread at a time
+// may use a set.
+typedef struct cshm_wait_set cshm_wait_set;
 
 // Figures of one ring. Each is true of some recent moment.
 typedef struct cshm_ring_stats {
@@ -168,6 +241,16 @@ typedef struct cshm_stats {
     struct cshm_ring_stats rx;
 } cshm_stats;
 
+// Who is on the other side of a channel, as the system attests it.
+typedef struct cshm_peer {
+    // The process's number, as this side's pid namespace knows it; 0 if it does not.
+    uint32_t pid;
+    // The user's number.
+    uint32_t uid;
+    // The group's number.
+    uint32_t gid;
+} cshm_peer;
+
 // A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
 // whatever the slot carried before.
 typedef struct cshm_write_slot {
@@ -195,6 +278,82 @@ typedef void (*cshm_message_callback)(const uint8_t *data, size_t len, void *con
 // Gets why a listener ended: CSHM_CLOSED, CSHM_PEER_DEAD, CSHM_SUPERSEDED, CSHM_CORRUPT, or CSHM_INTERRUPTED if it
 // was stopped. In the listener's thread, after the last message.
 typedef void (*cshm_ended_callback)(cshm_status reason, void *context);
+
+// Says whether a client may connect. In the thread that accepts.
+typedef bool (*cshm_server_filter_callback)(const struct cshm_peer *client, void *context);
+
+// One side of a channel. Later versions may add fields at the end.
+typedef struct cshm_side_info {
+    // Whether it lives, as the locks of the system tell. The rest is what it says of itself.
+    cshm_life life;
+    // Its process number, in its own namespace; 0 if unknown.
+    uint32_t pid;
+    // How it waits: CSHM_SPIN, CSHM_PARK, or nanoseconds between two looks. CSHM_PARK if unknown.
+    int64_t poll;
+    // Whether it sleeps in the kernel until there is room to send.
+    bool awaits_room;
+    // Whether it sleeps in the kernel until there is a message.
+    bool awaits_message;
+} cshm_side_info;
+
+// One ring of a channel. Later versions may add fields at the end.
+typedef struct cshm_ring_info {
+    // What its messages are.
+    cshm_message_kind kind;
+    // For CSHM_KIND_VALUES the size of a value; else 0.
+    uint64_t value_size;
+    // For CSHM_KIND_VALUES the alignment of a value; else 0.
+    uint64_t value_align;
+    // For CSHM_KIND_CAPNP the type id of the root; else 0.
+    uint64_t type_id;
+    // Length of its file, in bytes.
+    uint64_t file_bytes;
+    // Sizes and figures.
+    struct cshm_ring_stats stats;
+} cshm_ring_info;
+
+// What stands under a channel's name. Later versions may add fields at the end.
+typedef struct cshm_channel_info {
+    // The channel's name.
+    const char *name;
+    // Where its files lie.
+    const char *directory;
+    // The tag of its protocol, empty if it has none; NULL if unknown.
+    const char *tag;
+    // The number of this life of the channel; 0 if unknown.
+    uint64_t generation;
+    // When side A created it, in nanoseconds since 1970; 0 if unknown.
+    uint64_t created_ns;
+    // The side that created the channel.
+    const struct cshm_side_info *a;
+    // The side that opens it.
+    const struct cshm_side_info *b;
+    // The ring from side A to side B; NULL if its file is not a whole segment.
+    const struct cshm_ring_info *a_to_b;
+    // The ring from side B to side A; NULL if its file is not a whole segment.
+    const struct cshm_ring_info *b_to_a;
+    // Whether side A is gone, so that the name is free: cshm_remove() takes the files away, and so does the next
+    // cshm_create().
+    bool is_leftover;
+    // CSHM_OK, or what cshm_open() would say because this is not a whole channel that this process may join.
+    cshm_status problem;
+    // The same with the names and values that matter, in English; NULL if there is no problem.
+    const char *problem_text;
+} cshm_channel_info;
+
+// A message that a tap has read.
+typedef struct cshm_tapped {
+    // The first byte of a copy, which stays until the next call on the tap.
+    const uint8_t *data;
+    // Bytes of the message.
+    size_t len;
+    // The number of its first slot: they are counted from 0 in each direction.
+    uint64_t sequence;
+    // Messages of this direction that were lost to the tap since the last that it delivered.
+    uint64_t missed;
+    // Whether side B sent it, to side A; otherwise A sent it to B.
+    bool from_b;
+} cshm_tapped;
 
 #ifdef __cplusplus
 extern "C" {
@@ -293,6 +452,15 @@ cshm_status cshm_open(const char *name,
                       const struct cshm_config *config,
                       struct cshm_transport **out);
 
+// Asks the server `name` for a channel, and is its side B, waiting for the server and for a place. The slots are the
+// server's to choose. CSHM_TIMEOUT if there was no server or no place; CSHM_TAG_MISMATCH, CSHM_TYPE_MISMATCH if the two
+// sides do not speak the same; CSHM_REFUSED if the server's filter says no; CSHM_OTHER_VERSION if what answers is not a
+// server of this version.
+cshm_status cshm_connect(const char *name,
+                         int64_t timeout_ns,
+                         const struct cshm_config *config,
+                         struct cshm_transport **out);
+
 // Side B, after the peer closed, died or was superseded: joins the next generation of the channel. On failure the
 // transport is as it was. CSHM_WRONG_SIDE on side A, which creates anew; CSHM_BUSY on a transport that has listened:
 // open anew.
@@ -321,6 +489,10 @@ cshm_status cshm_wait_for_peer(struct cshm_transport *transport, int64_t timeout
 cshm_status cshm_finish(struct cshm_transport *transport,
                         int64_t timeout_ns);
 
+// Closes the direction in which this side sends, now: the peer receives what was committed, then CSHM_CLOSED. This side
+// goes on to receive. Closing it again is nothing.
+cshm_status cshm_shut_down(struct cshm_transport *transport);
+
 // Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener
 // stopped. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
 // transport stays to be freed; until then every call on it is CSHM_HANDLE_CLOSED.
@@ -340,6 +512,9 @@ cshm_status cshm_remove(const char *name,
 cshm_status cshm_stats_of(const char *name,
                           const struct cshm_config *config,
                           struct cshm_stats *out);
+
+// Who the peer is. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
+cshm_status cshm_get_peer(const struct cshm_transport *transport, struct cshm_peer *out);
 
 // Figures of both rings, now.
 cshm_status cshm_get_stats(const struct cshm_transport *transport, struct cshm_stats *out);
@@ -383,6 +558,14 @@ cshm_status cshm_reserve(struct cshm_transport *transport, int64_t timeout_ns, s
 // does not fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver
 // has looked once.
 cshm_status cshm_reserve_span(struct cshm_transport *transport,
+                              size_t bytes,
+                              int64_t timeout_ns,
+                              struct cshm_write_slot *out);
+
+// Reserves room for the next part of something that has `bytes` bytes left and goes out in parts, each a message of its
+// own: a stream of bytes, or a message larger than the ring. A part takes adjacent slots, at most a quarter of the ring, and
+// skips none. It may hold fewer bytes than were asked for, and holds at least one. CSHM_BUSY in a batch.
+cshm_status cshm_reserve_part(struct cshm_transport *transport,
                               size_t bytes,
                               int64_t timeout_ns,
                               struct cshm_write_slot *out);
@@ -473,6 +656,157 @@ cshm_status cshm_listen_stop(struct cshm_transport *transport,
 
 // Whether a listener's thread receives: false once the channel has ended.
 bool cshm_is_listening(const struct cshm_transport *transport);
+
+// A descriptor that becomes readable when a message has come, for event loops: poll, epoll, GLib, Qt, asio, libuv, kj.
+// It tells after cshm_recv_arm(). It is the transport's, made by the first call, and closes with it: watch it for reading,
+// and neither read nor close it. CSHM_UNSUPPORTED on a system without descriptors.
+cshm_status cshm_recv_wait_fd(struct cshm_transport *transport,
+                              int *fd);
+
+// The same for sending: it becomes readable when there is room. It tells after cshm_send_arm(), cshm_send_arm_span() or
+// cshm_send_arm_part().
+cshm_status cshm_send_wait_fd(struct cshm_transport *transport,
+                              int *fd);
+
+// Prepares to wait for a message in an event loop. `armed` true: there is none now, and the descriptor becomes readable when
+// there is, or when the peer is gone, and now and then for no reason. `armed` false: receive first, and call this again
+// when that says CSHM_EMPTY. Once the channel has ended, this says how; after cshm_interrupt() CSHM_INTERRUPTED, once.
+cshm_status cshm_recv_arm(struct cshm_transport *transport,
+                          bool *armed);
+
+// Prepares to wait for a free slot in an event loop, as cshm_recv_arm() does for a message. `armed` false: a slot is free
+// now.
+cshm_status cshm_send_arm(struct cshm_transport *transport,
+                          bool *armed);
+
+// The same for cshm_reserve_span() of `bytes` bytes. `armed` false also if it can never fit: the reservation says so.
+cshm_status cshm_send_arm_span(struct cshm_transport *transport,
+                               size_t bytes,
+                               bool *armed);
+
+// The same for cshm_reserve_part() with `bytes` bytes left.
+cshm_status cshm_send_arm_part(struct cshm_transport *transport, size_t bytes, bool *armed);
+
+// A wait set without anything in it; free it with cshm_wait_set_free(). CSHM_SYSTEM if there is no descriptor for it, or
+// the system has none (Windows).
+cshm_status cshm_wait_set_new(struct cshm_wait_set **out);
+
+// Frees a wait set. The transports that are in it stay as they are. NULL is nothing.
+void cshm_wait_set_free(struct cshm_wait_set *set);
+
+// Puts the receiving half of a transport in. It stays yours: calls that do not wait may come at any time. Do not wait for it
+// otherwise meanwhile, and do not put it into another set. After cshm_reopen() take it out and put it in again. CSHM_KEY_TAKEN if the key
+// is in use, CSHM_BUSY if the transport is in the set already.
+cshm_status cshm_wait_set_insert(struct cshm_wait_set *set,
+                                 uint64_t key,
+                                 struct cshm_transport *transport);
+
+// Puts a descriptor of something else in: a server's (cshm_server_wait_fd()), a socket, a timer, a pipe by which another
+// thread ends the wait. The set keeps a duplicate of it.
+cshm_status cshm_wait_set_insert_fd(struct cshm_wait_set *set,
+                                    uint64_t key,
+                                    int fd);
+
+// Takes out what has this key. CSHM_KEY_UNKNOWN if nothing has.
+cshm_status cshm_wait_set_remove(struct cshm_wait_set *set, uint64_t key);
+
+// How many keys the set has; 0 for NULL. The key of a transport that was closed counts until it is removed.
+size_t cshm_wait_set_len(struct cshm_wait_set *set);
+
+// Waits until there is something to receive. `keys` gets the keys of those that have something, or whose peer is gone, and
+// of descriptors that are readable; `count` how many there are. They stay until the next call on the set. A key comes
+// again as long as its transport has messages that were not released, and after its peer's end until it is removed. It
+// may come though there is nothing to receive. CSHM_EMPTY and CSHM_TIMEOUT if there is none; CSHM_INVALID_ARGUMENT for a
+// wait without end on a set without keys.
+cshm_status cshm_wait_set_wait(struct cshm_wait_set *set,
+                               int64_t timeout_ns,
+                               const uint64_t **keys,
+                               size_t *count);
+
+// Takes the name and listens: clients come by cshm_connect(). Free it with cshm_server_free(). What a dead server left
+// under the name is reclaimed; CSHM_IN_USE if a live one holds it. Each client's channel is as the configuration says.
+cshm_status cshm_server_bind(const char *name,
+                             const struct cshm_config *config,
+                             struct cshm_server **out);
+
+// Frees the name, and the server. The channels of its clients stay as they are. NULL is nothing.
+void cshm_server_free(struct cshm_server *server);
+
+// The channel of the next client, as soon as a client has joined: a transport to be freed with cshm_free(). CSHM_EMPTY or
+// CSHM_TIMEOUT if none has. After any failure the server goes on: one to make a channel refuses that client.
+cshm_status cshm_server_accept(struct cshm_server *server,
+                               int64_t timeout_ns,
+                               struct cshm_transport **out);
+
+// A descriptor that is readable as long as cshm_server_accept() with CSHM_NOW has something to do, for event loops and for
+// cshm_wait_set_insert_fd(). It is the server's: neither read nor close it. CSHM_UNSUPPORTED but on Linux.
+cshm_status cshm_server_wait_fd(struct cshm_server *server,
+                                int *fd);
+
+// How many clients have a channel now, those included that have not joined yet; 0 for NULL.
+size_t cshm_server_clients(struct cshm_server *server);
+
+// Clients at once, 1000 by default. Further ones wait, as long as they want. Each takes six descriptors of this process.
+cshm_status cshm_server_max_clients(struct cshm_server *server,
+                                    size_t clients);
+
+// Bytes of shared memory of all clients together, 4 GiB by default. Further clients wait.
+cshm_status cshm_server_max_memory(struct cshm_server *server, uint64_t bytes);
+
+// Clients at once that have connected and have not joined yet, 64 by default; and how long one may take to join, two
+// seconds by default.
+cshm_status cshm_server_handshakes(struct cshm_server *server,
+                                   size_t clients,
+                                   int64_t time_ns);
+
+// Says who may connect, by what the system attests of a client (Linux; else CSHM_UNSUPPORTED). The others get
+// CSHM_REFUSED. Without it everybody may who can reach the server: the same user, unless the configuration's permissions
+// open it to a group. `callback` gets `context`, must not use the server, and is called until the server is freed.
+cshm_status cshm_server_filter(struct cshm_server *server,
+                               cshm_server_filter_callback callback,
+                               void *context);
+
+// Every channel of the directory, in the order of the names, as it is now: a list to be freed with cshm_channels_free().
+// What is no whole channel of this user and version is listed too, with its problem. Of the configuration the directory and
+// the permissions count.
+cshm_status cshm_channels_list(const struct cshm_config *config,
+                               struct cshm_channels **out);
+
+// The channel `name` alone: a list of one, to be freed with cshm_channels_free(). CSHM_TIMEOUT if there is no whole
+// channel of that name, CSHM_FOREIGN_SEGMENT if what stands there is not a whole segment of this user and version. A
+// channel whose sides are gone is no failure: see `life`.
+cshm_status cshm_channels_of(const char *name,
+                             const struct cshm_config *config,
+                             struct cshm_channels **out);
+
+// Frees a list, and all that it points to. NULL is nothing.
+void cshm_channels_free(struct cshm_channels *channels);
+
+// How many channels there are; 0 for NULL.
+size_t cshm_channels_len(const struct cshm_channels *channels);
+
+// A channel of the list, which stays until the list is freed; NULL if there are not so many.
+const struct cshm_channel_info *cshm_channels_get(const struct cshm_channels *channels, size_t index);
+
+// Opens the channel `name` for looking on; free it with cshm_tap_free(). It begins with what is sent and not released yet.
+// The sides may be gone: what they left is read then. Of the configuration the directory and the permissions count.
+// CSHM_TIMEOUT if there is no such channel.
+cshm_status cshm_tap_open(const char *name,
+                          const struct cshm_config *config,
+                          struct cshm_tap **out);
+
+// Frees a tap. NULL is nothing.
+void cshm_tap_free(struct cshm_tap *tap);
+
+// The next message of either direction, whole, in the order of its direction. A tap that falls behind loses messages, and
+// says how many: see `missed`. Nobody wakes a tap: a call that waits looks at intervals of 50 us to 2 ms. The end comes
+// when both directions have ended: CSHM_CLOSED, CSHM_PEER_DEAD or CSHM_SUPERSEDED.
+cshm_status cshm_tap_next(struct cshm_tap *tap,
+                          int64_t timeout_ns,
+                          struct cshm_tapped *out);
+
+// Messages that were lost to the tap so far, in both directions, also those after which none was delivered; 0 for NULL.
+uint64_t cshm_tap_missed(struct cshm_tap *tap);
 
 #ifdef __cplusplus
 }  // extern "C"

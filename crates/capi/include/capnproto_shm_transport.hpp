@@ -10,9 +10,11 @@
 //
 // Three faces over one core:
 //
-//   Transport, Channel<T, R>            throw Error. What may find nothing (try_x, x_for) returns an optional, or bool.
-//   ExpectedTransport, ExpectedChannel  the same calls return Expected and throw nothing, but for a lack of memory.
+//   Transport, Channel<T, R>, ...       throw Error. What may find nothing (try_x, x_for) returns an optional, or bool.
+//   ExpectedTransport, ...              the same calls return Expected and throw nothing, but for a lack of memory.
 //   ShmFixedSlotDuplexTransport         the class that this library replaces, source-compatible.
+//
+// Server<C> gives many clients a channel each, WaitSet waits for many, Channels and Tap look on from outside.
 //
 // Forms: try_x never waits, x waits without end, x_for waits at most so long.
 //
@@ -209,6 +211,8 @@ private:
 
 using Stats = cshm_stats;
 using RingStats = cshm_ring_stats;
+// Who is on the other side, as the system attests it: pid, uid, gid.
+using Peer = cshm_peer;
 
 // How a side waits.
 class PollMode {
@@ -255,6 +259,22 @@ constexpr std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noex
 
 struct FreeConfig {
     void operator()(cshm_config* config) const noexcept { cshm_config_free(config); }
+};
+
+struct FreeServer {
+    void operator()(cshm_server* server) const noexcept { cshm_server_free(server); }
+};
+
+struct FreeWaitSet {
+    void operator()(cshm_wait_set* set) const noexcept { cshm_wait_set_free(set); }
+};
+
+struct FreeChannels {
+    void operator()(cshm_channels* channels) const noexcept { cshm_channels_free(channels); }
+};
+
+struct FreeTap {
+    void operator()(cshm_tap* tap) const noexcept { cshm_tap_free(tap); }
 };
 
 struct FreeTransport {
@@ -582,6 +602,8 @@ class BasicTransport {
     using Maybe = typename Policy::template Maybe<T>;
 
 public:
+    // How this face tells failures.
+    using Failures = Policy;
     using WriteSlot = BasicWriteSlot<Policy>;
     using Batch = BasicBatch<Policy>;
     using Window = BasicWindow<Policy>;
@@ -614,6 +636,18 @@ public:
         const auto options = config.to_c();
         const auto time = detail::nanoseconds(wait);
         const Status status = options ? cshm_open(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<BasicTransport>(status, made);
+    }
+
+    // Side B of a channel of its own, from the server of this name, waiting so long for the server and for a place.
+    template <class Rep, class Period>
+    static Must<BasicTransport> connect(
+        const std::string& name, std::chrono::duration<Rep, Period> wait, const Config& config = Config()) {
+        cshm_transport* made = nullptr;
+        const auto options = config.to_c();
+        const auto time = detail::nanoseconds(wait);
+        const Status status =
+            options ? cshm_connect(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicTransport>(status, made);
     }
 
@@ -656,6 +690,9 @@ public:
         return Policy::template maybe<void>(cshm_finish(get(), detail::nanoseconds(wait)));
     }
 
+    // Closes it now: the peer receives what was committed, then CSHM_CLOSED. This side goes on to receive.
+    Must<void> shut_down() { return Policy::template must<void>(cshm_shut_down(get())); }
+
     template <class Rep, class Period>
     Maybe<void> wait_for_peer(std::chrono::duration<Rep, Period> wait) {
         return Policy::template maybe<void>(cshm_wait_for_peer(get(), detail::nanoseconds(wait)));
@@ -684,6 +721,19 @@ public:
     template <class Rep, class Period>
     Maybe<WriteSlot> reserve_span_for(std::size_t bytes, std::chrono::duration<Rep, Period> time) {
         return reserve_span_within(bytes, detail::nanoseconds(time));
+    }
+
+    // The next part of something that has `bytes` bytes left and is sent in parts, each a message of its own; see
+    // cshm_reserve_part(). It may hold fewer bytes, and holds at least one.
+    Must<WriteSlot> reserve_part(std::size_t bytes) {
+        cshm_write_slot slot{};
+        const Status status = cshm_reserve_part(get(), bytes, CSHM_FOREVER, &slot);
+        return Policy::template must<WriteSlot>(status, get(), slot);
+    }
+    Maybe<WriteSlot> try_reserve_part(std::size_t bytes) { return reserve_part_within(bytes, CSHM_NOW); }
+    template <class Rep, class Period>
+    Maybe<WriteSlot> reserve_part_for(std::size_t bytes, std::chrono::duration<Rep, Period> time) {
+        return reserve_part_within(bytes, detail::nanoseconds(time));
     }
 
     // Copies one message into the next slot and publishes it.
@@ -781,8 +831,42 @@ public:
     }
     bool is_listening() const noexcept { return cshm_is_listening(get()); }
 
+    // For event loops: poll, epoll, asio, kj, GLib, Qt, libuv.
+
+    // A descriptor that becomes readable when a message has come, after recv_arm() was true. Neither read nor close it.
+    Must<int> recv_wait_fd() { return descriptor(&cshm_recv_wait_fd); }
+    // Prepares to wait. True: there is nothing now, and the descriptor will tell. False: receive first.
+    Must<bool> recv_arm() {
+        bool armed = false;
+        const Status status = cshm_recv_arm(get(), &armed);
+        return Policy::template must<bool>(status, armed);
+    }
+    // The same for room: a slot, a span of `bytes` bytes, a part of something that has `bytes` bytes left.
+    Must<int> send_wait_fd() { return descriptor(&cshm_send_wait_fd); }
+    Must<bool> send_arm() {
+        bool armed = false;
+        const Status status = cshm_send_arm(get(), &armed);
+        return Policy::template must<bool>(status, armed);
+    }
+    Must<bool> send_arm_span(std::size_t bytes) {
+        bool armed = false;
+        const Status status = cshm_send_arm_span(get(), bytes, &armed);
+        return Policy::template must<bool>(status, armed);
+    }
+    Must<bool> send_arm_part(std::size_t bytes) {
+        bool armed = false;
+        const Status status = cshm_send_arm_part(get(), bytes, &armed);
+        return Policy::template must<bool>(status, armed);
+    }
+
     // From any thread.
 
+    // Who the peer is; none but on a channel of a server (Linux).
+    std::optional<Peer> peer() const noexcept {
+        Peer peer{};
+        if (cshm_get_peer(get(), &peer) != CSHM_OK) return std::nullopt;
+        return peer;
+    }
     void interrupt() const noexcept { cshm_interrupt(get()); }
     Must<Stats> stats() const {
         Stats stats{};
@@ -804,6 +888,10 @@ public:
 
 private:
     friend class detail::Messages<BasicTransport, ReadSlot>::Iterator;
+    template <class C>
+    friend class Server;
+
+    static const Config& declared(const Config& config) { return config; }
 
     void next(std::optional<ReadSlot>& message) {
         cshm_read_slot slot{};
@@ -824,6 +912,16 @@ private:
         cshm_write_slot slot{};
         const Status status = cshm_reserve_span(get(), bytes, time, &slot);
         return Policy::template maybe<WriteSlot>(status, get(), slot);
+    }
+    Maybe<WriteSlot> reserve_part_within(std::size_t bytes, std::int64_t time) {
+        cshm_write_slot slot{};
+        const Status status = cshm_reserve_part(get(), bytes, time, &slot);
+        return Policy::template maybe<WriteSlot>(status, get(), slot);
+    }
+    Must<int> descriptor(Status (*wait_fd)(cshm_transport*, int*)) {
+        int fd = -1;
+        const Status status = wait_fd(get(), &fd);
+        return Policy::template must<int>(status, fd);
     }
     Maybe<ReadSlot> recv_within(std::int64_t time) {
         cshm_read_slot slot{};
@@ -963,14 +1061,16 @@ class BasicChannel {
     using Inner = BasicTransport<Policy>;
 
 public:
+    using Failures = Policy;
     using WriteValue = BasicWriteValue<T, Policy>;
     using ReadValue = capnproto_shm_transport::ReadValue<R>;
 
+    // Takes over a transport of the C interface, whose messages are these types.
     explicit BasicChannel(cshm_transport* transport) noexcept : transport_(transport) {}
 
     static Must<BasicChannel> create(const std::string& name, Config config = Config()) {
         cshm_transport* made = nullptr;
-        const auto options = kinds(config).to_c();
+        const auto options = declared(std::move(config)).to_c();
         const Status status = options ? cshm_create(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicChannel>(status, made);
     }
@@ -978,9 +1078,19 @@ public:
     static Must<BasicChannel> open(
         const std::string& name, std::chrono::duration<Rep, Period> wait, Config config = Config()) {
         cshm_transport* made = nullptr;
-        const auto options = kinds(config).to_c();
+        const auto options = declared(std::move(config)).to_c();
         const auto time = detail::nanoseconds(wait);
         const Status status = options ? cshm_open(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<BasicChannel>(status, made);
+    }
+    template <class Rep, class Period>
+    static Must<BasicChannel> connect(
+        const std::string& name, std::chrono::duration<Rep, Period> wait, Config config = Config()) {
+        cshm_transport* made = nullptr;
+        const auto options = declared(std::move(config)).to_c();
+        const auto time = detail::nanoseconds(wait);
+        const Status status =
+            options ? cshm_connect(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicChannel>(status, made);
     }
 
@@ -1049,9 +1159,12 @@ public:
 
 private:
     friend class detail::Messages<BasicChannel, ReadValue>::Iterator;
+    template <class C>
+    friend class Server;
 
-    static Config& kinds(Config& config) {
-        return config.sends_values(detail::value_kind<T>()).receives_values(detail::value_kind<R>());
+    static Config declared(Config config) {
+        config.sends_values(detail::value_kind<T>()).receives_values(detail::value_kind<R>());
+        return config;
     }
     void next(std::optional<ReadValue>& value) {
         cshm_read_slot slot{};
@@ -1086,6 +1199,287 @@ template <class T, class R = T>
 using Channel = BasicChannel<T, R, Throws>;
 template <class T, class R = T>
 using ExpectedChannel = BasicChannel<T, R, Returns>;
+
+// ---- Many clients
+// ---------------------------------------------------------------------------------------------------
+
+// Gives each client that connects a channel of its own, of which it is side A: a Transport, a Channel<T, R> or a
+// CapnpChannel<M, R>, of either face. Dropping it frees the name; its clients' channels stay.
+template <class C = Transport>
+class Server {
+    using Policy = typename C::Failures;
+    template <class T>
+    using Must = typename Policy::template Must<T>;
+    template <class T>
+    using Maybe = typename Policy::template Maybe<T>;
+
+public:
+    explicit Server(cshm_server* server) noexcept : server_(server) {}
+    Server(Server&&) noexcept = default;
+    Server& operator=(Server&& other) noexcept {
+        if (this != &other) {
+            // In this order: the server ends before what it calls.
+            server_ = std::move(other.server_);
+            filter_ = std::move(other.filter_);
+        }
+        return *this;
+    }
+
+    // Takes the name and listens. Each client's channel is as the configuration says.
+    static Must<Server> bind(const std::string& name, const Config& config = Config()) {
+        cshm_server* made = nullptr;
+        const auto options = C::declared(config).to_c();
+        const Status status = options ? cshm_server_bind(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<Server>(status, made);
+    }
+
+    // The next client's channel, as soon as a client has joined.
+    Must<C> accept() {
+        cshm_transport* made = nullptr;
+        const Status status = cshm_server_accept(get(), CSHM_FOREVER, &made);
+        return Policy::template must<C>(status, made);
+    }
+    Maybe<C> try_accept() { return accept_within(CSHM_NOW); }
+    template <class Rep, class Period>
+    Maybe<C> accept_for(std::chrono::duration<Rep, Period> time) {
+        return accept_within(detail::nanoseconds(time));
+    }
+
+    // A descriptor that is readable as long as try_accept() has something to do (Linux). Neither read nor close it.
+    Must<int> wait_fd() {
+        int fd = -1;
+        const Status status = cshm_server_wait_fd(get(), &fd);
+        return Policy::template must<int>(status, fd);
+    }
+
+    // Says who may connect, by what the system attests of a client (Linux). In the thread that accepts; it throws nothing.
+    Must<void> filter(std::function<bool(const Peer&)> allows) {
+        auto filter = std::make_unique<Filter>(std::move(allows));
+        const Status status = cshm_server_filter(get(), &ask, filter.get());
+        if (status == CSHM_OK) filter_ = std::move(filter);
+        return Policy::template must<void>(status);
+    }
+    // Clients at once, and their shared memory together. Further clients wait.
+    Must<void> max_clients(std::size_t clients) {
+        return Policy::template must<void>(cshm_server_max_clients(get(), clients));
+    }
+    Must<void> max_memory(std::uint64_t bytes) {
+        return Policy::template must<void>(cshm_server_max_memory(get(), bytes));
+    }
+    // Clients at once that have not joined yet, and how long one may take to join.
+    template <class Rep, class Period>
+    Must<void> handshakes(std::size_t clients, std::chrono::duration<Rep, Period> time) {
+        return Policy::template must<void>(cshm_server_handshakes(get(), clients, detail::nanoseconds(time)));
+    }
+    // How many clients have a channel now.
+    std::size_t clients() const noexcept { return cshm_server_clients(get()); }
+
+    cshm_server* get() const noexcept { return server_.get(); }
+
+private:
+    using Filter = std::function<bool(const Peer&)>;
+
+    // As in a listener: an exception that nobody catches ends the program.
+    static bool ask(const cshm_peer* client, void* context) noexcept {
+        return (*static_cast<Filter*>(context))(*client);
+    }
+    Maybe<C> accept_within(std::int64_t time) {
+        cshm_transport* made = nullptr;
+        const Status status = cshm_server_accept(get(), time, &made);
+        return Policy::template maybe<C>(status, made);
+    }
+
+    // Before the server, which calls it.
+    std::unique_ptr<Filter> filter_;
+    std::unique_ptr<cshm_server, detail::FreeServer> server_;
+};
+
+// Waits for messages on many channels at once, in one thread. Each is put in under a key of yours.
+template <class Policy>
+class BasicWaitSet {
+    template <class T>
+    using Must = typename Policy::template Must<T>;
+    template <class T>
+    using Maybe = typename Policy::template Maybe<T>;
+
+public:
+    using Keys = Span<const std::uint64_t>;
+
+    explicit BasicWaitSet(cshm_wait_set* set) noexcept : set_(set) {}
+
+    static Must<BasicWaitSet> create() {
+        cshm_wait_set* made = nullptr;
+        const Status status = cshm_wait_set_new(&made);
+        return Policy::template must<BasicWaitSet>(status, made);
+    }
+
+    // Puts a Transport, Channel or CapnpChannel in, which stays yours. Do not wait for it otherwise meanwhile.
+    template <class C>
+    Must<void> insert(std::uint64_t key, C& channel) {
+        return Policy::template must<void>(cshm_wait_set_insert(get(), key, channel.get()));
+    }
+    // Puts a duplicate of a descriptor in: a server's, a socket, a timer.
+    Must<void> insert_fd(std::uint64_t key, int fd) {
+        return Policy::template must<void>(cshm_wait_set_insert_fd(get(), key, fd));
+    }
+    Must<void> remove(std::uint64_t key) { return Policy::template must<void>(cshm_wait_set_remove(get(), key)); }
+    std::size_t size() const noexcept { return cshm_wait_set_len(get()); }
+
+    // The keys of those that have something to receive, or whose peer is gone. They stay until the next call.
+    Must<Keys> wait() {
+        const std::uint64_t* keys = nullptr;
+        std::size_t count = 0;
+        const Status status = cshm_wait_set_wait(get(), CSHM_FOREVER, &keys, &count);
+        return Policy::template must<Keys>(status, keys, count);
+    }
+    Maybe<Keys> try_wait() { return wait_within(CSHM_NOW); }
+    template <class Rep, class Period>
+    Maybe<Keys> wait_for(std::chrono::duration<Rep, Period> time) {
+        return wait_within(detail::nanoseconds(time));
+    }
+
+    cshm_wait_set* get() const noexcept { return set_.get(); }
+
+private:
+    Maybe<Keys> wait_within(std::int64_t time) {
+        const std::uint64_t* keys = nullptr;
+        std::size_t count = 0;
+        const Status status = cshm_wait_set_wait(get(), time, &keys, &count);
+        return Policy::template maybe<Keys>(status, keys, count);
+    }
+
+    std::unique_ptr<cshm_wait_set, detail::FreeWaitSet> set_;
+};
+
+using WaitSet = BasicWaitSet<Throws>;
+using ExpectedWaitSet = BasicWaitSet<Returns>;
+
+// ---- Looking on
+// -----------------------------------------------------------------------------------------------------
+
+// What stands under a channel's name. It belongs to its Channels.
+using ChannelInfo = cshm_channel_info;
+
+// Channels as they were when they were looked at: `for (const auto& channel : Channels::list()) puts(channel.name)`.
+template <class Policy>
+class BasicChannels {
+    template <class T>
+    using Must = typename Policy::template Must<T>;
+
+public:
+    class Iterator {
+    public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = ChannelInfo;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const ChannelInfo*;
+        using reference = const ChannelInfo&;
+
+        Iterator(const cshm_channels* channels, std::size_t at) noexcept : channels_(channels), at_(at) {}
+        reference operator*() const noexcept { return *cshm_channels_get(channels_, at_); }
+        pointer operator->() const noexcept { return cshm_channels_get(channels_, at_); }
+        Iterator& operator++() noexcept { return ++at_, *this; }
+        Iterator operator++(int) noexcept { return {channels_, at_++}; }
+        friend bool operator==(Iterator a, Iterator b) noexcept { return a.at_ == b.at_; }
+        friend bool operator!=(Iterator a, Iterator b) noexcept { return a.at_ != b.at_; }
+
+    private:
+        const cshm_channels* channels_;
+        std::size_t at_;
+    };
+
+    explicit BasicChannels(cshm_channels* channels) noexcept : channels_(channels) {}
+
+    // Every channel of the directory, in the order of the names; also what is none that may be joined, with its problem.
+    static Must<BasicChannels> list(const Config& config = Config()) {
+        cshm_channels* made = nullptr;
+        const auto options = config.to_c();
+        const Status status = options ? cshm_channels_list(options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<BasicChannels>(status, made);
+    }
+    // One alone.
+    static Must<BasicChannels> of(const std::string& name, const Config& config = Config()) {
+        cshm_channels* made = nullptr;
+        const auto options = config.to_c();
+        const Status status = options ? cshm_channels_of(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<BasicChannels>(status, made);
+    }
+
+    std::size_t size() const noexcept { return cshm_channels_len(channels_.get()); }
+    bool empty() const noexcept { return size() == 0; }
+    const ChannelInfo& operator[](std::size_t index) const noexcept {
+        return *cshm_channels_get(channels_.get(), index);
+    }
+    Iterator begin() const noexcept { return {channels_.get(), 0}; }
+    Iterator end() const noexcept { return {channels_.get(), size()}; }
+
+private:
+    std::unique_ptr<cshm_channels, detail::FreeChannels> channels_;
+};
+
+using Channels = BasicChannels<Throws>;
+using ExpectedChannels = BasicChannels<Returns>;
+
+// A message that a tap has read: a copy, which stays until the next call on the tap.
+struct Tapped {
+    explicit Tapped(const cshm_tapped& tapped) noexcept
+        : bytes(tapped.data, tapped.len), sequence(tapped.sequence), missed(tapped.missed), from_b(tapped.from_b) {}
+
+    Span<const std::uint8_t> bytes;
+    // The number of its first slot, counted from 0 in each direction.
+    std::uint64_t sequence;
+    // Messages of this direction that were lost to the tap since the last that it delivered.
+    std::uint64_t missed;
+    // Whether side B sent it, to side A.
+    bool from_b;
+};
+
+// Reads the messages of a channel in passing, as a third process: it takes no part and holds nothing up.
+template <class Policy>
+class BasicTap {
+    template <class T>
+    using Must = typename Policy::template Must<T>;
+    template <class T>
+    using Maybe = typename Policy::template Maybe<T>;
+
+public:
+    explicit BasicTap(cshm_tap* tap) noexcept : tap_(tap) {}
+
+    static Must<BasicTap> open(const std::string& name, const Config& config = Config()) {
+        cshm_tap* made = nullptr;
+        const auto options = config.to_c();
+        const Status status = options ? cshm_tap_open(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<BasicTap>(status, made);
+    }
+
+    // The next message of either direction. The end comes when both directions have ended.
+    Must<Tapped> next() {
+        cshm_tapped tapped{};
+        const Status status = cshm_tap_next(get(), CSHM_FOREVER, &tapped);
+        return Policy::template must<Tapped>(status, tapped);
+    }
+    Maybe<Tapped> try_next() { return next_within(CSHM_NOW); }
+    template <class Rep, class Period>
+    Maybe<Tapped> next_for(std::chrono::duration<Rep, Period> time) {
+        return next_within(detail::nanoseconds(time));
+    }
+    // Messages that were lost so far, in both directions.
+    std::uint64_t missed() const noexcept { return cshm_tap_missed(get()); }
+
+    cshm_tap* get() const noexcept { return tap_.get(); }
+
+private:
+    Maybe<Tapped> next_within(std::int64_t time) {
+        cshm_tapped tapped{};
+        const Status status = cshm_tap_next(get(), time, &tapped);
+        return Policy::template maybe<Tapped>(status, tapped);
+    }
+
+    std::unique_ptr<cshm_tap, detail::FreeTap> tap_;
+};
+
+using Tap = BasicTap<Throws>;
+using ExpectedTap = BasicTap<Returns>;
 
 // ---- The class that this library replaces
 // ---------------------------------------------------------------------------

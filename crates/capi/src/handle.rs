@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use transport::{
-    Batch, Consumer, Interrupter, Listener, MessageKind, PollControl, Producer, ReadSlot, Side, StatsHandle,
-    Transport, Window, WriteSlot,
+    Batch, Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, ReadSlot, Side,
+    StatsHandle, Transport, Window, WriteSlot,
 };
 
 use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED, CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
@@ -71,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) slot_size: usize,
     pub(crate) slot_count: usize,
     pub(crate) sends: MessageKind,
+    pub(crate) peer: Option<Peer>,
 }
 
 /// What owns the two halves.
@@ -477,6 +478,7 @@ impl Ends {
             slot_size: transport.slot_size(),
             slot_count: transport.slot_count(),
             sends,
+            peer: transport.peer(),
         })
     }
 }

@@ -12,12 +12,17 @@ compile_error!("capnproto-shm-transport-c needs a 64-bit target");
 mod arguments;
 mod config;
 mod handle;
+mod inspect;
 mod lifecycle;
 mod listen;
 mod look;
+mod ready;
 mod receive;
 mod send;
+mod server;
 mod status;
+mod tap;
 #[cfg(test)]
 mod tests;
+mod wait_set;
 mod window;

@@ -15,7 +15,7 @@ use crate::status::cshm_status::CSHM_UNSUPPORTED;
 use crate::status::cshm_status::{CSHM_BUSY, CSHM_INVALID_ARGUMENT};
 use crate::status::{Failed, Outcome, cshm_status, guarded};
 
-fn give(out: Output<'_, *mut cshm_transport>, transport: Transport, sends: MessageKind) {
+pub(crate) fn give(out: Output<'_, *mut cshm_transport>, transport: Transport, sends: MessageKind) {
     out.write(cshm_transport::boxed(transport, sends));
 }
 
@@ -57,6 +57,29 @@ pub unsafe extern "C" fn cshm_open(
         // SAFETY: the header's contract.
         let (config, sends) = unsafe { chosen(config) };
         give(out, Transport::open_with(name, wait(timeout_ns), &config)?, sends);
+        Ok(())
+    })
+}
+
+/// Asks the server `name` for a channel, and is its side B, waiting for the server and for a place. The slots are the
+/// server's to choose. CSHM_TIMEOUT if there was no server or no place; CSHM_TAG_MISMATCH, CSHM_TYPE_MISMATCH if the two
+/// sides do not speak the same; CSHM_REFUSED if the server's filter says no; CSHM_OTHER_VERSION if what answers is not a
+/// server of this version.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_connect(
+    name: *const c_char,
+    timeout_ns: i64,
+    config: *const cshm_config,
+    out: *mut *mut cshm_transport,
+) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let out = unsafe { output("out", out) }?;
+        // SAFETY: the header's contract.
+        let name = unsafe { text("name", name) }?;
+        // SAFETY: the header's contract.
+        let (config, sends) = unsafe { chosen(config) };
+        give(out, Transport::connect_with(name, wait(timeout_ns), &config)?, sends);
         Ok(())
     })
 }
@@ -177,6 +200,18 @@ pub unsafe extern "C" fn cshm_finish(transport: *mut cshm_transport, timeout_ns:
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
         Ok(tx.idle()?.finish(wait(timeout_ns))?)
+    })
+}
+
+/// Closes the direction in which this side sends, now: the peer receives what was committed, then CSHM_CLOSED. This side
+/// goes on to receive. Closing it again is nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_shut_down(transport: *mut cshm_transport) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        tx.idle()?.shut_down();
+        Ok(())
     })
 }
 

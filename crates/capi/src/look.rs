@@ -1,11 +1,12 @@
 //! What any thread may see and ask.
 
-use transport::{RingStats, Side, Stats};
+use transport::{Peer, RingStats, Side, Stats};
 
 use crate::arguments::output;
 use crate::config::{poll_mode, poll_number};
 use crate::handle::cshm_transport;
-use crate::status::{cshm_status, guarded, guarded_value};
+use crate::status::cshm_status::CSHM_PEER_UNKNOWN;
+use crate::status::{Failed, cshm_status, guarded, guarded_value};
 
 /// Figures of one ring. Each is true of some recent moment.
 #[repr(C)]
@@ -61,6 +62,37 @@ impl From<Stats> for cshm_stats {
     fn from(stats: Stats) -> Self {
         Self { tx: stats.tx.into(), rx: stats.rx.into() }
     }
+}
+
+/// Who is on the other side of a channel, as the system attests it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct cshm_peer {
+    /// The process's number, as this side's pid namespace knows it; 0 if it does not.
+    pub pid: u32,
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl From<Peer> for cshm_peer {
+    fn from(Peer { pid, uid, gid }: Peer) -> Self {
+        Self { pid, uid, gid }
+    }
+}
+
+/// Who the peer is. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_get_peer(transport: *const cshm_transport, out: *mut cshm_peer) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let out = unsafe { output("out", out) }?;
+        // SAFETY: the header's contract.
+        let peer = unsafe { cshm_transport::shared(transport) }?.peer;
+        out.write(peer.ok_or_else(|| Failed::plain(CSHM_PEER_UNKNOWN))?.into());
+        Ok(())
+    })
 }
 
 /// Figures of both rings, now.

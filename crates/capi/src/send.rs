@@ -79,11 +79,33 @@ pub unsafe extern "C" fn cshm_reserve_span(
         let tx = unsafe { cshm_transport::tx(transport) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
+        let slot = reserve_span(tx.idle()?, bytes, timeout_ns)?;
+        out.write(tx.hold(slot));
+        Ok(())
+    })
+}
+
+/// Reserves room for the next part of something that has `bytes` bytes left and goes out in parts, each a message of its
+/// own: a stream of bytes, or a message larger than the ring. A part takes adjacent slots, at most a quarter of the ring, and
+/// skips none. It may hold fewer bytes than were asked for, and holds at least one. CSHM_BUSY in a batch.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_reserve_part(
+    transport: *mut cshm_transport,
+    bytes: usize,
+    timeout_ns: i64,
+    out: *mut cshm_write_slot,
+) -> cshm_status {
+    guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        // SAFETY: the header's contract.
+        let out = unsafe { output("out", out) }?;
         let producer = tx.idle()?;
-        let slot = match timeout_ns {
-            CSHM_NOW => producer.try_reserve_span(bytes),
-            time if time < 0 => producer.reserve_span(bytes),
-            time => producer.reserve_span_timeout(bytes, wait(time)),
+        let size = producer.part_size(bytes);
+        let slot = if size <= producer.slot_size() {
+            reserve(producer, timeout_ns)
+        } else {
+            reserve_span(producer, size, timeout_ns)
         };
         out.write(tx.hold(slot?));
         Ok(())
@@ -187,6 +209,18 @@ pub unsafe extern "C" fn cshm_batch_publish(
         }
         Ok(())
     })
+}
+
+fn reserve_span(
+    producer: &'static mut Producer,
+    bytes: usize,
+    timeout_ns: i64,
+) -> Result<WriteSlot<'static>, SendError> {
+    match timeout_ns {
+        CSHM_NOW => producer.try_reserve_span(bytes),
+        time if time < 0 => producer.reserve_span(bytes),
+        time => producer.reserve_span_timeout(bytes, wait(time)),
+    }
 }
 
 #[inline(always)]

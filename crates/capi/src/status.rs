@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use transport::{ConfigError, CreateError, OpenError, RecvError, RemoveError, SendError};
+use transport::{AcceptError, ConfigError, CreateError, OpenError, RecvError, RemoveError, SendError};
 
 /// How a call ended.
 #[repr(i32)]
@@ -60,6 +60,12 @@ pub enum cshm_status {
     CSHM_NO_THREAD = 29,
     /// The system refused; cshm_last_os_error() has its number.
     CSHM_SYSTEM = 30,
+    /// The server's filter refuses this client.
+    CSHM_REFUSED = 31,
+    /// What answers under the server's name is not a server of this version.
+    CSHM_OTHER_VERSION = 32,
+    /// The system does not attest who the peer is. It does for the channels of a server.
+    CSHM_PEER_UNKNOWN = 33,
 
     /// Misuse: a pointer is NULL.
     CSHM_NULL_ARGUMENT = 40,
@@ -72,6 +78,10 @@ pub enum cshm_status {
     CSHM_NOTHING_OPEN = 43,
     /// Misuse: the transport was closed.
     CSHM_HANDLE_CLOSED = 44,
+    /// Misuse: the wait set has something under this key.
+    CSHM_KEY_TAKEN = 45,
+    /// Misuse: the wait set has nothing under this key.
+    CSHM_KEY_UNKNOWN = 46,
 
     /// This system does not have what was asked for.
     CSHM_UNSUPPORTED = 50,
@@ -81,7 +91,7 @@ pub enum cshm_status {
 use cshm_status::*;
 
 /// Every status.
-const ALL: [cshm_status; 30] = [
+const ALL: [cshm_status; 35] = [
     CSHM_OK,
     CSHM_FULL,
     CSHM_EMPTY,
@@ -105,11 +115,16 @@ const ALL: [cshm_status; 30] = [
     CSHM_NO_NAME,
     CSHM_NO_THREAD,
     CSHM_SYSTEM,
+    CSHM_REFUSED,
+    CSHM_OTHER_VERSION,
+    CSHM_PEER_UNKNOWN,
     CSHM_NULL_ARGUMENT,
     CSHM_INVALID_ARGUMENT,
     CSHM_BUSY,
     CSHM_NOTHING_OPEN,
     CSHM_HANDLE_CLOSED,
+    CSHM_KEY_TAKEN,
+    CSHM_KEY_UNKNOWN,
     CSHM_UNSUPPORTED,
     CSHM_PANIC,
 ];
@@ -149,11 +164,16 @@ impl cshm_status {
             CSHM_NO_NAME => c"an anonymous channel has no name to open again",
             CSHM_NO_THREAD => c"the system gave no thread",
             CSHM_SYSTEM => c"the system refused",
+            CSHM_REFUSED => c"the server refuses this client",
+            CSHM_OTHER_VERSION => c"what answers under the server's name is not a server of this version",
+            CSHM_PEER_UNKNOWN => c"the system does not attest who the peer is",
             CSHM_NULL_ARGUMENT => c"an argument is NULL",
             CSHM_INVALID_ARGUMENT => c"an argument has a value that is not allowed",
             CSHM_BUSY => c"something else is open on this half of the transport",
             CSHM_NOTHING_OPEN => c"there is nothing open to end",
             CSHM_HANDLE_CLOSED => c"the transport was closed",
+            CSHM_KEY_TAKEN => c"the wait set has something under this key",
+            CSHM_KEY_UNKNOWN => c"the wait set has nothing under this key",
             CSHM_UNSUPPORTED => c"not available on this system",
             CSHM_PANIC => c"a defect of the library",
         }
@@ -201,7 +221,7 @@ impl Failed {
     }
 
     #[cold]
-    fn system(what: impl Display, source: &std::io::Error) -> Self {
+    pub(crate) fn system(what: impl Display, source: &std::io::Error) -> Self {
         let failed = Self::detailed(CSHM_SYSTEM, what);
         const ENOENT: c_int = 2;
         let missing = source.kind() == std::io::ErrorKind::NotFound;
@@ -263,6 +283,9 @@ impl From<SendError> for Failed {
             SendError::Closed => return Self::plain(CSHM_CLOSED),
             SendError::PeerDead => return Self::plain(CSHM_PEER_DEAD),
             SendError::Superseded => return Self::plain(CSHM_SUPERSEDED),
+            SendError::NoDescriptor { code } => {
+                return Self::system(&error, &std::io::Error::from_raw_os_error(code));
+            }
             SendError::TooLarge { .. } => CSHM_TOO_LARGE,
             SendError::Corrupt(_) => CSHM_CORRUPT,
             _ => CSHM_PANIC,
@@ -274,6 +297,9 @@ impl From<SendError> for Failed {
 impl From<RecvError> for Failed {
     #[cold]
     fn from(error: RecvError) -> Self {
+        if let RecvError::NoDescriptor { code } = error {
+            return Self::system(&error, &std::io::Error::from_raw_os_error(code));
+        }
         match receive_end(&error) {
             status @ (CSHM_CORRUPT | CSHM_WINDOW_TOO_LARGE | CSHM_PANIC) => Self::detailed(status, error),
             status => Self::plain(status),
@@ -288,6 +314,7 @@ pub(crate) fn receive_end(error: &RecvError) -> cshm_status {
         RecvError::Timeout => CSHM_TIMEOUT,
         RecvError::Interrupted => CSHM_INTERRUPTED,
         RecvError::WindowTooLarge { .. } => CSHM_WINDOW_TOO_LARGE,
+        RecvError::NoDescriptor { .. } => CSHM_SYSTEM,
         RecvError::NoThread => CSHM_NO_THREAD,
         RecvError::Closed => CSHM_CLOSED,
         RecvError::PeerDead => CSHM_PEER_DEAD,
@@ -317,21 +344,42 @@ impl From<CreateError> for Failed {
     }
 }
 
+/// Why a channel is not to be opened.
+pub(crate) fn open_status(error: &OpenError) -> cshm_status {
+    match error {
+        OpenError::Config(config) => config_status(config),
+        OpenError::Timeout { .. } => CSHM_TIMEOUT,
+        OpenError::InUse { .. } => CSHM_IN_USE,
+        OpenError::Segment { .. } => CSHM_FOREIGN_SEGMENT,
+        OpenError::Tag { .. } => CSHM_TAG_MISMATCH,
+        OpenError::Type { .. } => CSHM_TYPE_MISMATCH,
+        OpenError::Refused { .. } => CSHM_REFUSED,
+        OpenError::Handshake { .. } => CSHM_OTHER_VERSION,
+        OpenError::NoName => CSHM_NO_NAME,
+        OpenError::WrongSide => CSHM_WRONG_SIDE,
+        OpenError::Io { .. } => CSHM_SYSTEM,
+        _ => CSHM_PANIC,
+    }
+}
+
 impl From<OpenError> for Failed {
     fn from(error: OpenError) -> Self {
-        let status = match &error {
-            OpenError::Config(config) => config_status(config),
-            OpenError::Timeout { .. } => CSHM_TIMEOUT,
-            OpenError::InUse { .. } => CSHM_IN_USE,
-            OpenError::Segment { .. } => CSHM_FOREIGN_SEGMENT,
-            OpenError::Tag { .. } => CSHM_TAG_MISMATCH,
-            OpenError::Type { .. } => CSHM_TYPE_MISMATCH,
-            OpenError::NoName => CSHM_NO_NAME,
-            OpenError::WrongSide => CSHM_WRONG_SIDE,
-            OpenError::Io { source, .. } => return Self::system(&error, source),
-            _ => CSHM_PANIC,
-        };
-        Self::detailed(status, error)
+        match &error {
+            OpenError::Io { source, .. } => Self::system(&error, source),
+            other => Self::detailed(open_status(other), other),
+        }
+    }
+}
+
+impl From<AcceptError> for Failed {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Empty => Self::plain(CSHM_EMPTY),
+            AcceptError::Timeout => Self::plain(CSHM_TIMEOUT),
+            AcceptError::Create(create) => create.into(),
+            AcceptError::Io { ref source, .. } => Self::system(&error, source),
+            _ => Self::detailed(CSHM_PANIC, error),
+        }
     }
 }
 

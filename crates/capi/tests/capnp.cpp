@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <random>
 #include <string>
+#include <thread>
 
 using namespace capnproto_shm_transport;
 using namespace std::chrono_literals;
@@ -173,6 +174,25 @@ void ends() {
     CHECK(made->transport().stats()->tx.messages == 1);
 }
 
+void served() {
+    auto server = Server<Side>::bind(name + "-server", Config().slot_size(512));
+    std::thread client([] {
+        CHECK_STATUS((CapnpChannel<Book>::connect(name + "-server", LONG)), CSHM_TYPE_MISMATCH);
+        auto side = Side::connect(name + "-server", LONG);
+        side.send(side.recv().get());
+    });
+    auto side = server.accept();
+    auto set = WaitSet::create();
+    set.insert(1, side);
+    CHECK(!set.try_wait() && !side.send_arm());
+    auto message = side.reserve();
+    fill(message.init(), 2, "there");
+    message.commit();
+    CHECK(set.wait().size() == 1);
+    CHECK(is_filled(side.recv().get(), 2, "there"));
+    client.join();
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -183,5 +203,6 @@ int main(int argc, char** argv) {
     outgrown();
     malformed();
     ends();
+    served();
     std::puts("capnp: ok");
 }

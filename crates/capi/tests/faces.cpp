@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <cstdio>
+#include <poll.h>
 #include <string>
 #include <thread>
+#include <unistd.h>
 
 using namespace capnproto_shm_transport;
 using namespace std::chrono_literals;
@@ -272,6 +274,151 @@ void anonymous() {
     CHECK(b.recv().text() == "no name");
 }
 
+// Waits as any event loop does.
+bool readable(int fd, std::chrono::milliseconds time) {
+    pollfd watched{fd, POLLIN, 0};
+    return ::poll(&watched, 1, static_cast<int>(time.count())) == 1;
+}
+
+void event_loops() {
+    auto [a, b] = both(Config().slot_size(8).slot_count(4));
+    const int message = b.recv_wait_fd(), room = a.send_wait_fd();
+    CHECK(b.recv_arm() && !readable(message, 0ms));
+    a.send("hello");
+    CHECK(readable(message, LONG) && !b.recv_arm());
+    (void)b.recv();
+    CHECK(!a.send_arm());
+    while (a.try_send("x")) continue;
+    CHECK(a.send_arm() && !readable(room, 0ms));
+    CHECK(a.send_arm_span(16) && a.send_arm_part(16) && !a.send_arm_span(33));
+    CHECK(a.send_arm());
+    (void)b.recv();
+    CHECK(readable(room, LONG));
+    while (b.try_recv()) continue;
+
+    auto expected = ExpectedTransport::create(name + "-expected");
+    CHECK((*expected).recv_wait_fd().has_value() && *(*expected).recv_arm());
+}
+
+void parts() {
+    auto [a, b] = both(Config().slot_size(8).slot_count(16));
+    auto part = a.reserve_part(100);
+    CHECK(part.capacity() == 32);
+    part.commit(32);
+    CHECK(a.try_reserve_part(5)->capacity() == 8);
+    CHECK(a.reserve_part_for(17, 1s)->capacity() >= 17);
+    CHECK(b.recv().size() == 32);
+    a.shut_down();
+    CHECK_STATUS(a.send("x"), CSHM_CLOSED);
+    CHECK_STATUS(b.recv(), CSHM_CLOSED);
+    b.send("still");
+    CHECK(a.recv().text() == "still");
+}
+
+void wait_sets() {
+    auto set = WaitSet::create();
+    auto [a, b] = both();
+    auto c = Channel<Order, Order>::create(name + "-2");
+    auto d = Channel<Order, Order>::open(name + "-2", LONG);
+    set.insert(1, b);
+    set.insert(2, d);
+    CHECK(set.size() == 2 && !set.try_wait() && !set.wait_for(1ms));
+    c.send({1, 2, 3, 4});
+    auto keys = set.wait();
+    CHECK(keys.size() == 1 && keys[0] == 2);
+    (void)d.recv();
+    int ends[2];
+    CHECK(::pipe(ends) == 0);
+    set.insert_fd(3, ends[0]);
+    std::thread bell([&ends] { CHECK(::write(ends[1], "x", 1) == 1); });
+    keys = set.wait();
+    CHECK(keys.size() == 1 && keys[0] == 3);
+    bell.join();
+    CHECK_STATUS(set.insert(1, b), CSHM_KEY_TAKEN);
+    CHECK_STATUS(set.remove(4), CSHM_KEY_UNKNOWN);
+    set.remove(3);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    a.close();
+    CHECK(set.wait()[0] == 1);
+    b.close();
+    CHECK_STATUS(set.insert(5, b), CSHM_NULL_ARGUMENT);
+    auto expected = ExpectedWaitSet::create();
+    CHECK((*expected).wait().error() == CSHM_INVALID_ARGUMENT && (*expected).try_wait().error() == CSHM_EMPTY);
+}
+
+void servers() {
+    auto server = Server<>::bind(name, Config().slot_size(8).slot_count(4));
+    CHECK_STATUS(Server<>::bind(name), CSHM_IN_USE);
+    CHECK(!server.try_accept() && !server.accept_for(1ms));
+    std::thread thread([] {
+        auto client = Transport::connect(name, LONG);
+        client.send("hello");
+        CHECK(client.recv().text() == "welcome");
+    });
+    CHECK(readable(server.wait_fd(), LONG));
+    auto channel = server.accept();
+    CHECK(channel.recv().text() == "hello" && server.clients() == 1);
+    CHECK(channel.peer()->pid == static_cast<std::uint32_t>(::getpid()) && channel.peer()->uid == ::getuid());
+    channel.send("welcome");
+    thread.join();
+
+    server.max_clients(5);
+    server.max_memory(1 << 30);
+    server.handshakes(5, 10s);
+    server.filter([](const Peer& peer) { return peer.uid != ::getuid(); });
+    std::atomic<bool> refused{false};
+    std::thread unwelcome([&refused] {
+        CHECK_STATUS(Transport::connect(name, LONG), CSHM_REFUSED);
+        refused = true;
+    });
+    while (!refused) CHECK(!server.accept_for(1ms));
+    unwelcome.join();
+    server.filter([](const Peer& peer) { return peer.uid == ::getuid(); });
+    auto moved = std::move(server);
+    std::thread other([] { CHECK(Transport::connect(name, LONG).peer().has_value()); });
+    CHECK(moved.accept_for(LONG).has_value());
+    other.join();
+
+    auto values = Server<ExpectedChannel<std::uint32_t, Order>>::bind(name + "-values");
+    CHECK(values.has_value() && (*values).try_accept().error() == CSHM_EMPTY);
+    std::thread client([] {
+        CHECK_STATUS((Channel<std::uint64_t, std::uint64_t>::connect(name + "-values", LONG)), CSHM_TYPE_MISMATCH);
+        auto sender = Channel<Order, std::uint32_t>::connect(name + "-values", LONG);
+        sender.send({7, 0, 0, 0});
+    });
+    auto orders = (*values).accept();
+    CHECK((*orders).recv()->operator*().id == 7);
+    client.join();
+    CHECK_STATUS(Transport::connect(name + "-none", 0ms), CSHM_TIMEOUT);
+    CHECK(!both().first.peer());
+}
+
+void lookers() {
+    auto [a, b] = both(Config().slot_size(8).slot_count(4).message_tag("look/1"));
+    auto tap = Tap::open(name);
+    CHECK(!tap.try_next() && !tap.next_for(1ms));
+    a.send("hello");
+    b.send("world");
+    auto first = tap.next();
+    CHECK(!first.from_b && first.sequence == 0 && first.missed == 0 &&
+          std::memcmp(first.bytes.data(), "hello", 5) == 0);
+    auto second = tap.next();
+    CHECK(second.from_b && second.bytes.size() == 5 && tap.missed() == 0);
+
+    const auto one = Channels::of(name);
+    CHECK(one.size() == 1 && one[0].a->life == CSHM_LIFE_ALIVE && one[0].a_to_b->stats.messages == 1);
+    CHECK(std::string(one[0].tag) == "look/1" && one[0].problem == CSHM_OK);
+    bool listed = false;
+    for (const auto& channel : Channels::list()) listed |= channel.name == name;
+    CHECK(listed);
+    a.close();
+    b.close();
+    CHECK_STATUS(tap.next(), CSHM_CLOSED);
+    CHECK_STATUS(Channels::of(name), CSHM_TIMEOUT);
+    CHECK(ExpectedTap::open(name).error() == CSHM_TIMEOUT);
+}
+
 // What programs were written against.
 void replaced() {
     using T = ShmFixedSlotDuplexTransport;
@@ -341,6 +488,11 @@ int main(int argc, char** argv) {
     listeners();
     polls();
     anonymous();
+    event_loops();
+    parts();
+    wait_sets();
+    servers();
+    lookers();
     replaced();
     std::puts("faces: ok");
 }

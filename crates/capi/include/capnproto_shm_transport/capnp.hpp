@@ -238,6 +238,7 @@ class BasicCapnpChannel {
     using Inner = BasicTransport<Policy>;
 
 public:
+    using Failures = Policy;
     using Builder = BasicCapnpBuilder<M, Policy>;
     using Reader = CapnpReader<R>;
 
@@ -246,7 +247,7 @@ public:
 
     static Must<BasicCapnpChannel> create(const std::string& name, Config config = Config()) {
         cshm_transport* made = nullptr;
-        const auto options = kinds(config).to_c();
+        const auto options = declared(std::move(config)).to_c();
         const Status status = options ? cshm_create(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicCapnpChannel>(status, made);
     }
@@ -254,9 +255,20 @@ public:
     static Must<BasicCapnpChannel> open(
         const std::string& name, std::chrono::duration<Rep, Period> wait, Config config = Config()) {
         cshm_transport* made = nullptr;
-        const auto options = kinds(config).to_c();
+        const auto options = declared(std::move(config)).to_c();
         const auto time = detail::nanoseconds(wait);
         const Status status = options ? cshm_open(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        return Policy::template must<BasicCapnpChannel>(status, made);
+    }
+
+    template <class Rep, class Period>
+    static Must<BasicCapnpChannel> connect(
+        const std::string& name, std::chrono::duration<Rep, Period> wait, Config config = Config()) {
+        cshm_transport* made = nullptr;
+        const auto options = declared(std::move(config)).to_c();
+        const auto time = detail::nanoseconds(wait);
+        const Status status =
+            options ? cshm_connect(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicCapnpChannel>(status, made);
     }
 
@@ -336,7 +348,12 @@ public:
     Maybe<void> wait_for_peer(std::chrono::duration<Rep, Period> wait) {
         return transport_.wait_for_peer(wait);
     }
+    Must<void> shut_down() { return transport_.shut_down(); }
     void close() noexcept { transport_.close(); }
+    Must<int> recv_wait_fd() { return transport_.recv_wait_fd(); }
+    Must<bool> recv_arm() { return transport_.recv_arm(); }
+    Must<int> send_wait_fd() { return transport_.send_wait_fd(); }
+    Must<bool> send_arm() { return transport_.send_arm(); }
 
     // To look and to ask; send by the channel alone, which knows what it left in the slots.
     const Inner& transport() const noexcept { return transport_; }
@@ -345,8 +362,12 @@ public:
 private:
     friend class detail::Messages<BasicCapnpChannel, Reader>::Iterator;
 
-    static Config& kinds(Config& config) {
-        return config.sends_capnp(capnp::typeId<M>()).receives_capnp(capnp::typeId<R>());
+    template <class C>
+    friend class Server;
+
+    static Config declared(Config config) {
+        config.sends_capnp(capnp::typeId<M>()).receives_capnp(capnp::typeId<R>());
+        return config;
     }
     void next(std::optional<Reader>& message) {
         cshm_read_slot slot{};

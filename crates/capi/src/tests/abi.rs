@@ -4,18 +4,34 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::look::{cshm_ring_stats, cshm_stats};
+use crate::inspect::{cshm_channel_info, cshm_life, cshm_message_kind, cshm_ring_info, cshm_side_info};
+use crate::look::{cshm_peer, cshm_ring_stats, cshm_stats};
 use crate::receive::cshm_read_slot;
 use crate::send::cshm_write_slot;
 use crate::status::cshm_status;
+use crate::tap::cshm_tapped;
 
 fn crate_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// In the order of the header.
-const SOURCES: [&str; 9] =
-    ["status", "arguments", "config", "lifecycle", "look", "send", "receive", "window", "listen"];
+const SOURCES: [&str; 14] = [
+    "status",
+    "arguments",
+    "config",
+    "lifecycle",
+    "look",
+    "send",
+    "receive",
+    "window",
+    "listen",
+    "ready",
+    "wait_set",
+    "server",
+    "inspect",
+    "tap",
+];
 
 fn header() -> String {
     let config = cbindgen::Config::from_file(crate_file("cbindgen.toml")).unwrap();
@@ -48,6 +64,16 @@ fn the_header_is_current() {
     check("include/capnproto_shm_transport.h", &header());
 }
 
+/// Enum, name and number of each constant of an enum in the header.
+fn enumerators(header: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    let mut kind = "";
+    header.lines().map(str::trim).filter_map(move |line| {
+        kind = line.strip_prefix("enum ").map_or(kind, |name| name.trim_end_matches(" {"));
+        let (name, number) = line.split_once(" = ").filter(|(name, _)| name.starts_with("CSHM_"))?;
+        Some((kind, name, number.trim_end_matches(',')))
+    })
+}
+
 /// What programs are compiled against. A line that changes or goes is a new `CSHM_ABI_VERSION`; a line more is not.
 #[test]
 fn the_abi_is_as_it_was() {
@@ -70,15 +96,23 @@ fn the_abi_is_as_it_was() {
         }
         cshm_stats { tx, rx }
         cshm_status {}
+        cshm_peer { pid, uid, gid }
+        cshm_life {}
+        cshm_message_kind {}
+        cshm_side_info { life, pid, poll, awaits_room, awaits_message }
+        cshm_ring_info { kind, value_size, value_align, type_id, file_bytes, stats }
+        cshm_channel_info {
+            name, directory, tag, generation, created_ns, a, b, a_to_b, b_to_a, is_leftover, problem, problem_text
+        }
+        cshm_tapped { data, len, sequence, missed, from_b }
     }
     for line in header.lines().map(str::trim) {
-        let status = line.split_once(" = ").filter(|(name, _)| name.starts_with("CSHM_"));
-        if let Some((name, number)) = status {
-            writeln!(abi, "status {name} {}", number.trim_end_matches(',')).unwrap();
-        }
         if let Some(constant) = line.strip_prefix("#define CSHM_") {
             writeln!(abi, "constant CSHM_{constant}").unwrap();
         }
+    }
+    for (kind, name, number) in enumerators(&header) {
+        writeln!(abi, "{} {name} {number}", kind.trim_start_matches("cshm_")).unwrap();
     }
     let code = header.lines().map(|line| line.split("//").next().unwrap());
     let code = code.filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(" ");
@@ -106,7 +140,7 @@ fn every_status_has_a_text_of_its_own() {
             assert_eq!(text(number), "an unknown status");
         }
     }
-    let in_header =
-        header().lines().filter(|line| line.trim().starts_with("CSHM_") && line.contains(" = ")).count();
+    let header = header();
+    let in_header = enumerators(&header).filter(|(kind, ..)| *kind == "cshm_status").count();
     assert_eq!(texts.len(), in_header);
 }

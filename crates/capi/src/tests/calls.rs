@@ -11,6 +11,7 @@ use crate::handle::cshm_transport;
 use crate::lifecycle::*;
 use crate::listen::*;
 use crate::look::*;
+use crate::ready::*;
 use crate::receive::*;
 use crate::send::*;
 use crate::status::cshm_status::*;
@@ -18,7 +19,7 @@ use crate::status::*;
 use crate::window::*;
 
 /// Nothing waits for it in order to be right.
-const LONG: i64 = 60_000_000_000;
+pub const LONG: i64 = 60_000_000_000;
 
 /// A channel name of one test's own.
 pub fn name() -> CString {
@@ -77,14 +78,14 @@ pub fn pair(settings: &Settings) -> (Handle, Handle) {
     (Handle(a), Handle(b))
 }
 
-fn small() -> (Handle, Handle) {
+pub fn small() -> (Handle, Handle) {
     pair(&Settings::new(8, 4))
 }
 
-const NO_SLOT: cshm_write_slot = cshm_write_slot { data: null_mut(), capacity: 0 };
-const NO_MESSAGE: cshm_read_slot = cshm_read_slot { data: null(), len: 0 };
+pub const NO_SLOT: cshm_write_slot = cshm_write_slot { data: null_mut(), capacity: 0 };
+pub const NO_MESSAGE: cshm_read_slot = cshm_read_slot { data: null(), len: 0 };
 
-fn send(t: &Handle, message: &[u8]) -> cshm_status {
+pub fn send(t: &Handle, message: &[u8]) -> cshm_status {
     call!(cshm_send(t.0, message.as_ptr().cast(), message.len(), CSHM_NOW))
 }
 
@@ -93,7 +94,7 @@ pub fn seen(message: &cshm_read_slot) -> &[u8] {
     unsafe { slice::from_raw_parts(message.data, message.len) }
 }
 
-fn recv(t: &Handle) -> Result<Vec<u8>, cshm_status> {
+pub fn recv(t: &Handle) -> Result<Vec<u8>, cshm_status> {
     let mut message = NO_MESSAGE;
     match call!(cshm_recv(t.0, CSHM_NOW, &mut message)) {
         CSHM_OK => {
@@ -105,7 +106,7 @@ fn recv(t: &Handle) -> Result<Vec<u8>, cshm_status> {
     }
 }
 
-fn last_error() -> String {
+pub fn last_error() -> String {
     // SAFETY: the text stays until the next failure.
     unsafe { CStr::from_ptr(cshm_last_error()) }.to_str().unwrap().to_owned()
 }
@@ -518,8 +519,16 @@ fn misuse_is_an_error() {
         call!(cshm_reopen(b.0, CSHM_NOW)),
         call!(cshm_interrupt(b.0)),
         call!(cshm_set_local_poll(b.0, CSHM_SPIN)),
+        call!(cshm_shut_down(b.0)),
+        call!(cshm_reserve_part(b.0, 1, CSHM_NOW, &mut slot)),
+        call!(cshm_recv_wait_fd(b.0, &mut 0)),
+        call!(cshm_recv_arm(b.0, &mut false)),
+        call!(cshm_send_wait_fd(b.0, &mut 0)),
+        call!(cshm_send_arm(b.0, &mut false)),
+        call!(cshm_send_arm_span(b.0, 1, &mut false)),
+        call!(cshm_send_arm_part(b.0, 1, &mut false)),
     ];
-    assert_eq!(closed[1..], [CSHM_HANDLE_CLOSED; 18]);
+    assert_eq!(closed[1..], [CSHM_HANDLE_CLOSED; 26]);
     assert_eq!(closed[0], CSHM_OK, "closing twice closes once");
     assert_eq!(call!(cshm_slot_size(b.0)), 0);
     assert_eq!(recv(&a), Err(CSHM_CLOSED), "the peer knows");

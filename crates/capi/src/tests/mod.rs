@@ -5,4 +5,7 @@
 
 mod abi;
 mod calls;
+#[cfg(target_os = "linux")]
 mod model;
+#[cfg(target_os = "linux")]
+mod reach;

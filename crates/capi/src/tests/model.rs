@@ -1,20 +1,25 @@
 //! Random calls, the wrong ones among them, against a model of what each must say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{c_int, c_void};
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::slice;
 
 use proptest::prelude::*;
 
-use super::calls::{Handle, Settings, call, pair, seen};
+use super::calls::{Handle, LONG, Settings, call, name, seen};
+use super::reach::{Owned, info_of, part, readable};
 use crate::arguments::CSHM_NOW;
+use crate::inspect::*;
 use crate::lifecycle::*;
 use crate::look::*;
+use crate::ready::*;
 use crate::receive::*;
 use crate::send::*;
 use crate::status::cshm_status;
 use crate::status::cshm_status::*;
+use crate::tap::*;
+use crate::wait_set::*;
 use crate::window::*;
 
 const SLOT: usize = 8;
@@ -24,12 +29,17 @@ const SLOTS: u64 = 4;
 enum Call {
     Reserve,
     Span(usize),
+    Part(usize),
     Commit(usize),
     Abort,
     Send(usize),
     BatchBegin,
     BatchPublish,
     Finish,
+    ShutDown,
+    SendArm,
+    SpanArm(usize),
+    PartArm(usize),
     Recv,
     Latest,
     Copied,
@@ -39,20 +49,40 @@ enum Call {
     WindowGet(usize),
     WindowRelease(usize),
     WindowClose,
+    RecvArm,
+    Insert(u64),
+    Remove(u64),
+    WaitSet,
+    Tap,
+    Look,
     Interrupt,
     Close,
+}
+
+impl Call {
+    /// Whether it is one of the receiving half.
+    fn receives(self) -> bool {
+        use Call::*;
+        let takes = matches!(self, Recv | Latest | Copied | Release | Drain(_) | RecvArm | Insert(_) | Close);
+        takes || matches!(self, WindowWait(_) | WindowGet(_) | WindowRelease(_) | WindowClose)
+    }
 }
 
 fn calls() -> impl Strategy<Value = Call> {
     prop_oneof![
         6 => Just(Call::Reserve),
         3 => (0..40_usize).prop_map(Call::Span),
+        2 => (0..40_usize).prop_map(Call::Part),
         6 => (0..40_usize).prop_map(Call::Commit),
         2 => Just(Call::Abort),
         6 => (0..10_usize).prop_map(Call::Send),
         2 => Just(Call::BatchBegin),
         3 => Just(Call::BatchPublish),
         1 => Just(Call::Finish),
+        1 => Just(Call::ShutDown),
+        2 => Just(Call::SendArm),
+        2 => (0..40_usize).prop_map(Call::SpanArm),
+        2 => (0..40_usize).prop_map(Call::PartArm),
         5 => Just(Call::Recv),
         2 => Just(Call::Latest),
         3 => Just(Call::Copied),
@@ -62,6 +92,12 @@ fn calls() -> impl Strategy<Value = Call> {
         1 => (0..5_usize).prop_map(Call::WindowGet),
         1 => (0..5_usize).prop_map(Call::WindowRelease),
         2 => Just(Call::WindowClose),
+        3 => Just(Call::RecvArm),
+        2 => (0..3_u64).prop_map(Call::Insert),
+        1 => (0..3_u64).prop_map(Call::Remove),
+        4 => Just(Call::WaitSet),
+        4 => Just(Call::Tap),
+        1 => Just(Call::Look),
         1 => Just(Call::Interrupt),
         1 => Just(Call::Close),
     ]
@@ -104,6 +140,17 @@ struct Ring {
     receiver_closed: bool,
     /// Slots of messages that the receiver holds and has not released.
     open: Option<Open>,
+    /// Every message that was ever published.
+    published: Vec<Vec<u8>>,
+    /// How many of them a tap has delivered or missed.
+    tapped: u64,
+    /// Whether slots were ever skipped.
+    skips: bool,
+    /// The receiver's descriptor while it is armed, and whether something has come since.
+    armed: Option<c_int>,
+    rung: bool,
+    /// Whether the receiver's next wait ends at once.
+    interrupted: bool,
 }
 
 #[derive(Debug)]
@@ -134,7 +181,49 @@ impl Ring {
 
     fn publish(&mut self, entry: Entry) {
         self.tail += entry.slots;
+        self.show(entry);
+    }
+
+    /// Makes visible what has its slots already.
+    fn show(&mut self, entry: Entry) {
+        match &entry.message {
+            Some(message) => self.published.push(message.clone()),
+            None => self.skips = true,
+        }
+        self.rung |= entry.message.is_some();
         self.queue.push_back(entry);
+    }
+
+    fn publish_batch(&mut self) -> usize {
+        let batch = self.batch.take().unwrap_or_default();
+        let count = batch.len();
+        batch.into_iter().for_each(|entry| self.show(entry));
+        count
+    }
+
+    /// The sender ends this direction.
+    fn end(&mut self) {
+        self.rung = true;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.sender_closed || self.finished || self.receiver_closed
+    }
+
+    /// Whether there is something to receive, or held, or the sender has ended.
+    fn tells(&self) -> bool {
+        let holds = self.open.as_ref().is_some_and(|open| match open {
+            Open::Message(_) => true,
+            Open::Window(held) => !held.is_empty(),
+        });
+        holds || self.queue.iter().any(|entry| entry.message.is_some()) || self.sender_closed || self.finished
+    }
+
+    /// How many bytes a part takes of so many.
+    fn part(&self, bytes: usize) -> usize {
+        let share = (SLOTS / 4).max(1);
+        let slots = (bytes.div_ceil(SLOT) as u64).min(share).clamp(1, SLOTS - self.tail % SLOTS);
+        bytes.min(SLOT * slots as usize)
     }
 
     fn sending_is_busy(&self) -> bool {
@@ -201,6 +290,11 @@ struct World {
     rings: [Ring; 2],
     closed: [bool; 2],
     next: u8,
+    name: std::ffi::CString,
+    set: Owned<cshm_wait_set>,
+    /// Which side has which key.
+    keys: BTreeMap<u64, usize>,
+    tap: Owned<cshm_tap>,
 }
 
 impl World {
@@ -209,7 +303,121 @@ impl World {
         vec![self.next; len]
     }
 
+    fn new() -> Self {
+        let (name, settings) = (name(), Settings::new(SLOT, SLOTS as usize));
+        let (mut a, mut b) = (null_mut(), null_mut());
+        assert_eq!(call!(cshm_create(name.as_ptr(), settings.0, &mut a)), CSHM_OK);
+        assert_eq!(call!(cshm_open(name.as_ptr(), LONG, null(), &mut b)), CSHM_OK);
+        let set = Owned::made(cshm_wait_set_free, |out| call!(cshm_wait_set_new(out)));
+        let tap = Owned::made(cshm_tap_free, |out| call!(cshm_tap_open(name.as_ptr(), null(), out)));
+        Self {
+            sides: [Handle(a), Handle(b)],
+            rings: Default::default(),
+            closed: [false; 2],
+            next: 0,
+            name,
+            set,
+            keys: BTreeMap::new(),
+            tap,
+        }
+    }
+
+    /// A call, and what a descriptor says after it.
+    fn step(&mut self, side: usize, call: Call) {
+        if call.receives() {
+            self.rings[1 - side].armed = None;
+        }
+        self.call(side, call);
+        for ring in &mut self.rings {
+            if ring.rung && !ring.receiver_closed {
+                if let Some(fd) = ring.armed.take() {
+                    assert!(readable(fd, false), "something has come, and the descriptor does not tell");
+                }
+            }
+            ring.rung = false;
+        }
+    }
+
+    fn armed(status: cshm_status, armed: bool, wanted: Result<bool, cshm_status>) {
+        match wanted {
+            Ok(wanted) => assert_eq!((status, armed), (CSHM_OK, wanted)),
+            Err(wanted) => assert_eq!(status, wanted),
+        }
+    }
+
+    /// Calls that are of no side, or that one that closed answers as another does.
+    fn call_around(&mut self, call: Call) -> bool {
+        match call {
+            Call::Remove(key) => {
+                let wanted = if self.keys.remove(&key).is_some() { CSHM_OK } else { CSHM_KEY_UNKNOWN };
+                assert_eq!(call!(cshm_wait_set_remove(self.set.0, key)), wanted);
+            }
+            Call::WaitSet => {
+                let (mut keys, mut count) = (null(), 0);
+                let status = call!(cshm_wait_set_wait(self.set.0, CSHM_NOW, &mut keys, &mut count));
+                let told = match status {
+                    // SAFETY: they stay until the next call.
+                    CSHM_OK => unsafe { slice::from_raw_parts(keys, count) }.iter().copied().collect(),
+                    status => {
+                        assert_eq!(status, CSHM_EMPTY);
+                        BTreeSet::new()
+                    }
+                };
+                for (key, side) in &self.keys {
+                    let ring = &self.rings[1 - side];
+                    let tells = ring.tells() && !self.closed[*side];
+                    assert!(told.contains(key) == tells || (ring.skips && !tells), "{key}: {tells}");
+                }
+                assert!(told.iter().all(|key| self.keys.contains_key(key)));
+                assert_eq!(call!(cshm_wait_set_len(self.set.0)), self.keys.len());
+            }
+            Call::Tap => {
+                let mut out = cshm_tapped { data: null(), len: 0, sequence: 0, missed: 0, from_b: false };
+                match call!(cshm_tap_next(self.tap.0, CSHM_NOW, &mut out)) {
+                    CSHM_OK => {
+                        let ring = &mut self.rings[usize::from(out.from_b)];
+                        let at = ring.tapped + out.missed;
+                        // SAFETY: it stays until the next call.
+                        let found = unsafe { slice::from_raw_parts(out.data, out.len) };
+                        assert_eq!(ring.published.get(at as usize).map(|wanted| &wanted[..]), Some(found));
+                        ring.tapped = at + 1;
+                    }
+                    CSHM_EMPTY => assert!(self.rings.iter().any(|ring| !ring.has_ended())),
+                    status => {
+                        assert_eq!(status, CSHM_CLOSED);
+                        assert!(self.rings.iter().all(Ring::has_ended));
+                    }
+                }
+            }
+            Call::Look => {
+                let mut list = null_mut();
+                let status = call!(cshm_channels_of(self.name.as_ptr(), null(), &mut list));
+                // Side A takes its name away.
+                assert_eq!(status, if self.closed[0] { CSHM_TIMEOUT } else { CSHM_OK });
+                if status == CSHM_OK {
+                    let list = Owned::made(cshm_channels_free, |out| {
+                        // SAFETY: a place on this stack.
+                        unsafe { *out = list };
+                        CSHM_OK
+                    });
+                    let info = info_of(&list, 0);
+                    let sides = [part(&info.a), part(&info.b)];
+                    for (closed, side) in self.closed.iter().zip(sides) {
+                        let life =
+                            if *closed { cshm_life::CSHM_LIFE_CLOSED } else { cshm_life::CSHM_LIFE_ALIVE };
+                        assert_eq!(side.life, life);
+                    }
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
     fn call(&mut self, side: usize, call: Call) {
+        if self.call_around(call) {
+            return;
+        }
         let handle = self.sides[side].0;
         let mut message = cshm_read_slot { data: std::ptr::null(), len: 0 };
         let mut slot = cshm_write_slot { data: null_mut(), capacity: 0 };
@@ -223,6 +431,13 @@ impl World {
                 Call::BatchBegin => call!(cshm_batch_begin(handle)),
                 Call::BatchPublish => call!(cshm_batch_publish(handle, &mut count)),
                 Call::Finish => call!(cshm_finish(handle, CSHM_NOW)),
+                Call::Part(bytes) => call!(cshm_reserve_part(handle, bytes, CSHM_NOW, &mut slot)),
+                Call::ShutDown => call!(cshm_shut_down(handle)),
+                Call::SendArm => call!(cshm_send_arm(handle, &mut false)),
+                Call::SpanArm(bytes) => call!(cshm_send_arm_span(handle, bytes, &mut false)),
+                Call::PartArm(bytes) => call!(cshm_send_arm_part(handle, bytes, &mut false)),
+                Call::RecvArm => call!(cshm_recv_arm(handle, &mut false)),
+                Call::Insert(key) => call!(cshm_wait_set_insert(self.set.0, key, handle)),
                 Call::Recv => call!(cshm_recv(handle, CSHM_NOW, &mut message)),
                 Call::Release => call!(cshm_release(handle)),
                 Call::WindowWait(n) => call!(cshm_window_wait_for(handle, n, CSHM_NOW)),
@@ -262,6 +477,103 @@ impl World {
                     }
                 }
             }
+            Call::Part(bytes) => {
+                let ring = &mut self.rings[side];
+                let status = call!(cshm_reserve_part(handle, bytes, CSHM_NOW, &mut slot));
+                if ring.sending_is_busy() {
+                    assert_eq!(status, CSHM_BUSY);
+                    return;
+                }
+                let size = ring.part(bytes);
+                match ring.no_room(slots_for(size)) {
+                    Some(wanted) => assert_eq!(status, wanted),
+                    None => {
+                        assert_eq!(status, CSHM_OK);
+                        assert!(slot.capacity >= size);
+                        let commits = Commits::Now;
+                        ring.reservation =
+                            Some(Reservation { capacity: slot.capacity, commits, data: slot.data });
+                    }
+                }
+            }
+            Call::SendArm | Call::SpanArm(_) | Call::PartArm(_) => {
+                let (ring, mut armed) = (&mut self.rings[side], false);
+                let status = match call {
+                    Call::SendArm => call!(cshm_send_arm(handle, &mut armed)),
+                    Call::SpanArm(bytes) => call!(cshm_send_arm_span(handle, bytes, &mut armed)),
+                    Call::PartArm(bytes) => call!(cshm_send_arm_part(handle, bytes, &mut armed)),
+                    _ => unreachable!(),
+                };
+                let tried = match call {
+                    _ if ring.sending_is_busy() => Err(CSHM_BUSY),
+                    Call::SpanArm(bytes) => ring.span(bytes).map(drop),
+                    Call::PartArm(bytes) => {
+                        let size = ring.part(bytes);
+                        ring.no_room(slots_for(size)).map_or(Ok(()), Err)
+                    }
+                    _ => ring.no_room(1).map_or(Ok(()), Err),
+                };
+                Self::armed(
+                    status,
+                    armed,
+                    match tried {
+                        Ok(()) | Err(CSHM_TOO_LARGE) => Ok(false),
+                        Err(CSHM_FULL) => Ok(true),
+                        Err(status) => Err(status),
+                    },
+                );
+            }
+            Call::RecvArm => {
+                if self.keys.values().any(|other| *other == side) {
+                    // A set waits for it.
+                    return;
+                }
+                let (ring, mut armed) = (&mut self.rings[1 - side], false);
+                let status = call!(cshm_recv_arm(handle, &mut armed));
+                let holds = ring.open.is_some();
+                let only_skips =
+                    !ring.queue.is_empty() && ring.queue.iter().all(|entry| entry.message.is_none());
+                match (holds, ring.queue.is_empty(), ring.sender_closed || ring.finished) {
+                    (true, ..) => assert_eq!(status, CSHM_BUSY),
+                    _ if only_skips => assert!(matches!(status, CSHM_OK | CSHM_CLOSED | CSHM_INTERRUPTED)),
+                    (_, false, _) => Self::armed(status, armed, Ok(false)),
+                    (_, true, true) => assert_eq!(status, CSHM_CLOSED),
+                    _ if ring.interrupted => assert_eq!(status, CSHM_INTERRUPTED),
+                    (_, true, false) => Self::armed(status, armed, Ok(true)),
+                }
+                ring.interrupted &= status != CSHM_INTERRUPTED;
+                if status == CSHM_OK && armed {
+                    let mut fd = -1;
+                    assert_eq!(call!(cshm_recv_wait_fd(handle, &mut fd)), CSHM_OK);
+                    ring.armed = Some(fd);
+                }
+            }
+            Call::Insert(key) => {
+                let status = call!(cshm_wait_set_insert(self.set.0, key, handle));
+                let wanted = if self.rings[1 - side].open.is_some() {
+                    CSHM_BUSY
+                } else if self.keys.contains_key(&key) {
+                    CSHM_KEY_TAKEN
+                } else if self.keys.values().any(|other| *other == side) {
+                    CSHM_BUSY
+                } else {
+                    self.keys.insert(key, side);
+                    CSHM_OK
+                };
+                assert_eq!(status, wanted);
+            }
+            Call::ShutDown => {
+                let ring = &mut self.rings[side];
+                let status = call!(cshm_shut_down(handle));
+                if ring.sending_is_busy() {
+                    assert_eq!(status, CSHM_BUSY);
+                } else {
+                    assert_eq!(status, CSHM_OK);
+                    ring.finished = true;
+                    ring.end();
+                }
+            }
+            Call::Remove(_) | Call::WaitSet | Call::Tap | Call::Look => unreachable!(),
             Call::Commit(len) => {
                 let content = self.content(len);
                 let ring = &mut self.rings[side];
@@ -333,9 +645,8 @@ impl World {
                 let status = call!(cshm_batch_publish(handle, &mut count));
                 if ring.reservation.is_some() {
                     assert_eq!(status, CSHM_BUSY);
-                } else if let Some(mut batch) = ring.batch.take() {
-                    assert_eq!((status, count), (CSHM_OK, batch.len()));
-                    ring.queue.append(&mut batch);
+                } else if ring.batch.is_some() {
+                    assert_eq!((status, count), (CSHM_OK, ring.publish_batch()));
                 } else {
                     assert_eq!(status, CSHM_NOTHING_OPEN);
                 }
@@ -348,8 +659,9 @@ impl World {
                 } else if ring.tail == ring.head {
                     assert_eq!(status, CSHM_OK);
                     ring.finished = true;
+                    ring.end();
                 } else {
-                    assert_eq!(status, if ring.receiver_closed { CSHM_CLOSED } else { CSHM_TIMEOUT });
+                    assert_eq!(status, if ring.has_ended() { CSHM_CLOSED } else { CSHM_TIMEOUT });
                 }
             }
             Call::Recv | Call::Latest | Call::Copied | Call::Drain(_) => {
@@ -469,18 +781,18 @@ impl World {
                 }
             }
             Call::Interrupt => {
-                // Nobody waits here, and a call that finds nothing does not either.
+                // Nobody waits here, and a call that finds nothing does not either; to arm is to wait.
                 assert_eq!(call!(cshm_interrupt(handle)), CSHM_OK);
+                self.rings[1 - side].interrupted = true;
             }
             Call::Close => {
                 assert_eq!(call!(cshm_close(handle)), CSHM_OK);
                 self.closed[side] = true;
                 let sends = &mut self.rings[side];
                 sends.reservation = None;
-                if let Some(mut batch) = sends.batch.take() {
-                    sends.queue.append(&mut batch);
-                }
+                sends.publish_batch();
                 sends.sender_closed = true;
+                sends.end();
                 let receives = &mut self.rings[1 - side];
                 receives.receiver_closed = true;
                 receives.release();
@@ -494,10 +806,9 @@ proptest! {
 
     #[test]
     fn random_calls_say_what_the_model_says(sequence in prop::collection::vec((0..2_usize, calls()), 1..200)) {
-        let (a, b) = pair(&Settings::new(SLOT, SLOTS as usize));
-        let mut world = World { sides: [a, b], rings: Default::default(), closed: [false; 2], next: 0 };
+        let mut world = World::new();
         for (side, call) in sequence {
-            world.call(side, call);
+            world.step(side, call);
         }
     }
 }

@@ -46,11 +46,14 @@ from ._native import (
 from ._server import Server
 
 if TYPE_CHECKING:
-    from ._capnp import CapnpChannel
+    from ._capnp import CapnpChannel, CapnpMessage
     from ._channel import Channel, FrameWindow, Value
+    from ._native import Options, Poll
 
+# `Options` and `Poll` are for type checkers alone.
 __all__ = [
     "CapnpChannel",
+    "CapnpMessage",
     "Channel",
     "ChannelError",
     "ChannelInfo",
@@ -81,7 +84,7 @@ __all__ = [
 ]
 
 # What needs numpy or pycapnp is loaded when it is asked for, so that the rest works without them.
-_LATER = {"Channel": "_channel", "FrameWindow": "_channel", "Value": "_channel", "CapnpChannel": "_capnp"}
+_LATER = {"Channel": "_channel", "FrameWindow": "_channel", "Value": "_channel", "CapnpChannel": "_capnp", "CapnpMessage": "_capnp"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module has

@@ -55,7 +55,7 @@ def read(frame: Buffer, schema: Any) -> Any:  # noqa: ANN401 - pycapnp makes its
     return schema.from_segments(segments, traversal_limit_in_words=max(TRAVERSAL_WORDS, WORD * words))
 
 
-class Reading:
+class CapnpMessage:
     """A message in its slot: it has the fields of its root, and the methods of a pycapnp reader.
 
     Structs, lists and data that are taken of it are views of the slot. They must be gone when the block ends: else that
@@ -100,17 +100,17 @@ class Received:
         """Make it of a slot."""
         self._slot = slot
         self._schema = schema
-        self._reading: Reading | None = None
+        self._reading: CapnpMessage | None = None
 
     @property
     def address(self) -> int:
         """Where the frame lies in this process's memory."""
         return self._slot.address
 
-    def __enter__(self) -> Reading:
+    def __enter__(self) -> CapnpMessage:
         """Give the message. Corrupt if it is no frame; then it is released."""
         try:
-            self._reading = Reading(read(self._slot, self._schema))
+            self._reading = CapnpMessage(read(self._slot, self._schema))
         except BaseException as error:
             self._slot.__exit__(type(error), error, None)
             raise
@@ -323,11 +323,11 @@ class CapnpChannel(Duplex):
         """Wait for a message, and give a pycapnp reader of a copy, which stays as long as anybody wants it."""
         return read(self.transport.recv_bytes(timeout), self.receives)
 
-    def __iter__(self) -> Iterator[Reading]:
+    def __iter__(self) -> Iterator[CapnpMessage]:
         """Give the messages one after the other, each released when the next one is asked for, until the peer closes."""
         return MessagesOf(self.recv)
 
-    def __aiter__(self) -> AsyncIterator[Reading]:
+    def __aiter__(self) -> AsyncIterator[CapnpMessage]:
         """Give the same in a task."""
         return AsyncMessagesOf(self.transport, self.try_recv)
 
@@ -346,4 +346,4 @@ def declared(options: Options, sent: Any, received: Any) -> Options:  # noqa: AN
     return {**options, "sends": ("capnp", type_id(sent)), "receives": ("capnp", type_id(received))}
 
 
-__all__ = ["CapnpChannel", "Reading", "capnp"]
+__all__ = ["CapnpChannel", "CapnpMessage", "capnp"]

@@ -1,7 +1,7 @@
 """A server that answers many clients, in one event loop.
 
-    python crates/python/examples/asyncio_echo.py              # the server and three clients, in processes of their own
-    python crates/python/examples/asyncio_echo.py --uvloop     # the same in uvloop
+python crates/python/examples/asyncio_echo.py              # the server and three clients, in processes of their own
+python crates/python/examples/asyncio_echo.py --uvloop     # the same in uvloop
 """
 
 from __future__ import annotations

@@ -15,13 +15,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import capnproto_shm_transport as cst
 import matplotlib as mpl
 import numpy as np
 
-import capnproto_shm_transport as cst
-
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+from matplotlib import pyplot as plt
 
 # As examples/camera/frame.rs has them.
 HEADER = np.dtype(

@@ -14,13 +14,12 @@ import subprocess
 import sys
 import time
 
+import capnproto_shm_transport as cst
 import matplotlib as mpl
 import numpy as np
 
-import capnproto_shm_transport as cst
-
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+from matplotlib import pyplot as plt
 
 ROUNDS = int(os.environ.get("ROUNDS", "20000"))
 POLLS: list[cst.Poll] = ["spin", "park", 0.0001]

@@ -1,8 +1,8 @@
 """Cap'n Proto with the Rust example `capnp_quotes`: quotes from a venue, read in their slots, the best book back.
 
-    cargo build --release --example capnp_quotes
-    python crates/python/examples/quotes.py            # a venue in Rust, the desk in Python
-    python crates/python/examples/quotes.py --venue    # the venue in Python, a desk in Rust
+cargo build --release --example capnp_quotes
+python crates/python/examples/quotes.py            # a venue in Rust, the desk in Python
+python crates/python/examples/quotes.py --venue    # the venue in Python, a desk in Rust
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import capnp
-
 import capnproto_shm_transport as cst
 
 ROOT = Path(__file__).parents[3]

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 import capnproto_shm_transport as cst
+import numpy as np
 
 ROUNDS = 300
 WAIT = 60.0

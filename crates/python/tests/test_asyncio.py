@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import capnproto_shm_transport as cst
 import pytest
 from conftest import WAIT
-
-import capnproto_shm_transport as cst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

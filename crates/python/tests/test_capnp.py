@@ -8,10 +8,9 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import capnproto_shm_transport as cst
 import pytest
 from conftest import WAIT
-
-import capnproto_shm_transport as cst
 
 capnp = pytest.importorskip("capnp")
 

@@ -6,11 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import capnproto_shm_transport as cst
 import numpy as np
 import pytest
 from conftest import WAIT, left
-
-import capnproto_shm_transport as cst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,8 @@ import doctest
 import re
 from pathlib import Path
 
-import pytest
-
 import capnproto_shm_transport as cst
+import pytest
 from capnproto_shm_transport import _capnp, _channel, _native, _server
 
 README = Path(__file__).parents[1] / "README.md"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
+import capnproto_shm_transport as cst
 import pytest
 from conftest import WAIT
-
-import capnproto_shm_transport as cst
 
 
 def test_channels_are_listed(name):

@@ -10,10 +10,9 @@ import sys
 import threading
 import time
 
+import capnproto_shm_transport as cst
 import pytest
 from conftest import WAIT, left
-
-import capnproto_shm_transport as cst
 
 ECHO = """
 import sys

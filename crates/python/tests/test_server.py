@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import threading
 
+import capnproto_shm_transport as cst
 import pytest
 from conftest import WAIT
-
-import capnproto_shm_transport as cst
 
 CLIENT = """
 import sys

@@ -6,13 +6,11 @@ import array
 import os
 import pickle
 import time
-
 from typing import TYPE_CHECKING
 
+import capnproto_shm_transport as cst
 import pytest
 from conftest import WAIT
-
-import capnproto_shm_transport as cst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -346,7 +344,13 @@ def test_a_name_belongs_to_one_pair(name):
 
 
 def test_what_makes_no_sense_is_refused(name):
-    for options in ({"slot_count": 3}, {"slot_size": 0}, {"tag": "t" * 65}, {"permissions": 0o7777}, {"a_to_b": (0, 1)}):
+    for options in (
+        {"slot_count": 3},
+        {"slot_size": 0},
+        {"tag": "t" * 65},
+        {"permissions": 0o7777},
+        {"a_to_b": (0, 1)},
+    ):
         with pytest.raises(ValueError, match="refused|allowed"):
             cst.Transport.create(name, **options)
     with pytest.raises(ValueError, match="no kind of message"):

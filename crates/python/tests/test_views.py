@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
-
 from typing import TYPE_CHECKING
 
+import capnproto_shm_transport as cst
 import numpy as np
 import pytest
 from conftest import WAIT
-
-import capnproto_shm_transport as cst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

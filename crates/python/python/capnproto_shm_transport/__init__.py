@@ -48,7 +48,8 @@ from ._server import Server
 if TYPE_CHECKING:
     from ._capnp import CapnpChannel, CapnpMessage
     from ._channel import Channel, FrameWindow, Value
-    from ._native import Options, Poll
+    from ._native import Options as Options
+    from ._native import Poll as Poll
 
 # `Options` and `Poll` are for type checkers alone.
 __all__ = [
@@ -84,7 +85,13 @@ __all__ = [
 ]
 
 # What needs numpy or pycapnp is loaded when it is asked for, so that the rest works without them.
-_LATER = {"Channel": "_channel", "FrameWindow": "_channel", "Value": "_channel", "CapnpChannel": "_capnp", "CapnpMessage": "_capnp"}
+_LATER = {
+    "Channel": "_channel",
+    "FrameWindow": "_channel",
+    "Value": "_channel",
+    "CapnpChannel": "_capnp",
+    "CapnpMessage": "_capnp",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module has

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from ._native import Buffer, Message, Options, Peer
+    from ._native import Buffer, Message, Options, Peer, TransportOptions
 
 WORD = 8
 MAX_SEGMENTS = 511
@@ -200,7 +200,7 @@ class CapnpChannel(Duplex):
         self._id = type_id(sends)
 
     @classmethod
-    def _make(cls, make: Callable[[Options], Transport], schema: Any, receives: Any, options: Options) -> Self:  # noqa: ANN401
+    def _make(cls, make: Callable[[TransportOptions], Transport], schema: Any, receives: Any, options: Options) -> Self:  # noqa: ANN401
         received = schema if receives is None else receives
         return cls(make(declared(options, schema, received)), schema, received)
 
@@ -337,11 +337,11 @@ def type_id(schema: Any) -> int:  # noqa: ANN401
     try:
         return int(schema.schema.node.id)
     except AttributeError:
-        message = f"{schema!r} is no struct of a schema; give one, as capnp.load(\"quotes.capnp\").Quotes"
+        message = f'{schema!r} is no struct of a schema; give one, as capnp.load("quotes.capnp").Quotes'
         raise TypeError(message) from None
 
 
-def declared(options: Options, sent: Any, received: Any) -> Options:  # noqa: ANN401
+def declared(options: Options, sent: Any, received: Any) -> TransportOptions:  # noqa: ANN401
     """Give the options of a channel of two types."""
     return {**options, "sends": ("capnp", type_id(sent)), "receives": ("capnp", type_id(received))}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from ._native import Kind, Message, Options, Peer, Reservation, Window
+    from ._native import Kind, Message, Options, Peer, Reservation, TransportOptions, Window
 
 MAX_ALIGN = 64
 
@@ -244,7 +244,7 @@ class Channel(Duplex):
     @classmethod
     def _make(
         cls,
-        make: Callable[[Options], Transport],
+        make: Callable[[TransportOptions], Transport],
         dtype: DTypeLike,
         receives: DTypeLike | None,
         options: Options,
@@ -394,6 +394,6 @@ def types(dtype: DTypeLike, receives: DTypeLike | None) -> tuple[np.dtype[Any], 
     return sent, sent if receives is None else np.dtype(receives)
 
 
-def declared(options: Options, sent: np.dtype[Any], received: np.dtype[Any]) -> Options:
+def declared(options: Options, sent: np.dtype[Any], received: np.dtype[Any]) -> TransportOptions:
     """Give the options of a channel of two types."""
     return {**options, "sends": identity(sent), "receives": identity(received)}

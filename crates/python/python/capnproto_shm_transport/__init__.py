@@ -1,0 +1,105 @@
+"""Two processes on one machine exchange messages through shared memory, built and read in place.
+
+`Transport` carries bytes, `Channel` numpy arrays, `CapnpChannel` Cap'n Proto messages. `Server` gives each client a channel
+of its own. Either process may be killed at any moment: the other one receives what was sent before, then gets `PeerDead`.
+
+>>> import capnproto_shm_transport as cst
+>>> with cst.Transport.create("doc-package") as a, cst.Transport.open("doc-package") as b:
+...     a.send(b"hello")
+...     with b.recv(timeout=1.0) as message:
+...         bytes(message)
+b'hello'
+
+`try_x` never waits, `x` waits without end or for `timeout=` seconds, `await x_async()` waits in asyncio. A timeout is Python's
+own `TimeoutError`. All other ends of a channel are a `ChannelError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._native import (
+    ChannelError,
+    ChannelInfo,
+    Closed,
+    Corrupt,
+    InUse,
+    Message,
+    Mismatch,
+    Peer,
+    PeerDead,
+    Reservation,
+    RingStats,
+    ServerInfo,
+    SideInfo,
+    Stats,
+    Superseded,
+    Tap,
+    Tapped,
+    Transport,
+    Window,
+    info,
+    ls,
+    servers,
+    stats,
+)
+from ._server import Server
+
+if TYPE_CHECKING:
+    from ._capnp import CapnpChannel, CapnpMessage
+    from ._channel import Channel, FrameWindow, Value
+    from ._native import Options as Options
+    from ._native import Poll as Poll
+
+# `Options` and `Poll` are for type checkers alone.
+__all__ = [
+    "CapnpChannel",
+    "CapnpMessage",
+    "Channel",
+    "ChannelError",
+    "ChannelInfo",
+    "Closed",
+    "Corrupt",
+    "FrameWindow",
+    "InUse",
+    "Message",
+    "Mismatch",
+    "Peer",
+    "PeerDead",
+    "Reservation",
+    "RingStats",
+    "Server",
+    "ServerInfo",
+    "SideInfo",
+    "Stats",
+    "Superseded",
+    "Tap",
+    "Tapped",
+    "Transport",
+    "Value",
+    "Window",
+    "info",
+    "ls",
+    "servers",
+    "stats",
+]
+
+# What needs numpy or pycapnp is loaded when it is asked for, so that the rest works without them.
+_LATER = {
+    "Channel": "_channel",
+    "FrameWindow": "_channel",
+    "Value": "_channel",
+    "CapnpChannel": "_capnp",
+    "CapnpMessage": "_capnp",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module has
+    if name not in _LATER:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module  # noqa: PLC0415 - only here
+
+    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,206 @@
+"""Tasks of asyncio, in its own loop and in uvloop's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import capnproto_shm_transport as cst
+import pytest
+from conftest import WAIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+LOOPS = ["asyncio", "uvloop"]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine in a loop."""
+    if request.param == "asyncio":
+        return asyncio.run
+    uvloop = pytest.importorskip("uvloop")
+
+    def in_uvloop(coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(coroutine)
+
+    return in_uvloop
+
+
+ECHO = """
+import sys
+import capnproto_shm_transport as cst
+with cst.Transport.open(sys.argv[1], 60) as b:
+    for message in b:
+        b.send(message)
+"""
+
+
+def test_round_trips_with_another_process(run, name, child):
+    async def main() -> None:
+        with cst.Transport.create(name) as a:
+            child(ECHO, name)
+            for number in range(200):
+                await a.send_async(number.to_bytes(4, "little"))
+                if number % 2:
+                    with await a.recv_async() as message:
+                        assert int.from_bytes(message, "little") == number
+                else:
+                    assert await a.recv_bytes_async() == number.to_bytes(4, "little")
+
+    run(main())
+
+
+def test_other_tasks_run_while_one_waits(run, name):
+    async def main() -> None:
+        with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
+            receiving = asyncio.create_task(b.recv_bytes_async())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not receiving.done()
+            a.send(b"hello")
+            assert await receiving == b"hello"
+
+    run(main())
+
+
+def test_a_sender_waits_for_room(run, name):
+    async def main() -> None:
+        with cst.Transport.create(name, slot_size=16, slot_count=4) as a, cst.Transport.open(name, WAIT) as b:
+
+            async def produce() -> None:
+                for number in range(50):
+                    await a.send_async(bytes([number]) * (1 + number % 32))
+                with await a.reserve_async(64) as slot:
+                    slot[:] = bytes(64)
+                a.close()
+
+            producing = asyncio.create_task(produce())
+            got = [bytes(message) async for message in b]
+            await producing
+            assert got == [bytes([n]) * (1 + n % 32) for n in range(50)] + [bytes(64)]
+
+    run(main())
+
+
+def test_a_cancelled_task_has_taken_nothing(run, name):
+    async def main() -> None:
+        with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
+            for _ in range(20):
+                receiving = asyncio.create_task(b.recv_bytes_async())
+                await asyncio.sleep(0)
+                receiving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await receiving
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(b.recv_bytes_async(), 0.01)
+            a.send(b"hello")
+            assert await b.recv_bytes_async() == b"hello"
+
+    run(main())
+
+
+def test_a_loop_that_is_left_half_way(run, name):
+    async def main() -> None:
+        with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
+            a.send_many([b"1", b"2", b"3"])
+            async for message in b:
+                assert message == b"1"
+                break
+            with pytest.raises(ValueError, match="released"):
+                bytes(message)
+            kept = []
+            with pytest.raises(BufferError):
+                async for message in b:
+                    kept.append(memoryview(message)[:])
+            assert kept[0] == b"2"
+            kept.clear()
+            assert await b.recv_bytes_async() == b"3"
+
+    run(main())
+
+
+def test_the_end_comes_after_the_last_message(run, name, child):
+    program = """
+import os, signal, sys
+import capnproto_shm_transport as cst
+a = cst.Transport.create(sys.argv[1])
+a.wait_for_peer(60)
+a.send(b"last")
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    async def main() -> None:
+        process = child(program, name)
+        with cst.Transport.open(name, WAIT) as b:
+            assert await b.recv_bytes_async() == b"last"
+            dying = asyncio.create_task(b.recv_async())
+            await asyncio.sleep(0)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            with pytest.raises(cst.PeerDead):
+                await dying
+            with pytest.raises(cst.PeerDead):
+                async for _ in b:
+                    pass
+        # The death is known before the kernel drops the lock.
+        process.wait(WAIT)
+
+    run(main())
+    cst.Transport.remove(name)
+
+
+def test_two_tasks_may_not_receive_at_once_but_send_and_receive(run, name):
+    async def main() -> None:
+        with cst.Transport.create(name, slot_count=2) as a, cst.Transport.open(name, WAIT) as b:
+
+            async def echo() -> None:
+                async for message in b:
+                    await b.send_async(message)
+
+            echoing = asyncio.create_task(echo())
+
+            async def produce() -> None:
+                for number in range(100):
+                    await a.send_async(bytes([number]))
+
+            producing = asyncio.create_task(produce())
+            got = [await a.recv_bytes_async() for _ in range(100)]
+            assert got == [bytes([number]) for number in range(100)]
+            await producing
+            a.close()
+            await echoing
+
+    run(main())
+
+
+def test_a_server_and_its_clients(run, name):
+    async def main() -> None:
+        with cst.Server.bind(name, slot_count=16) as server:
+
+            async def serve(channel: cst.Transport) -> None:
+                with channel:
+                    async for message in channel:
+                        await channel.send_async(message)
+
+            async def accept() -> None:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(5):
+                        group.create_task(serve(await server.accept_async()))
+
+            async def client(number: int) -> None:
+                channel = await asyncio.to_thread(cst.Transport.connect, name, WAIT)
+                with channel:
+                    for at in range(10):
+                        await channel.send_async(bytes([number, at]))
+                        assert await channel.recv_bytes_async() == bytes([number, at])
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(accept())
+                for number in range(5):
+                    group.create_task(client(number))
+
+    run(main())

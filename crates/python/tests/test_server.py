@@ -1,0 +1,111 @@
+"""Servers of many clients."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import capnproto_shm_transport as cst
+import pytest
+from conftest import WAIT
+
+CLIENT = """
+import sys
+import capnproto_shm_transport as cst
+with cst.Transport.connect(sys.argv[1], 60) as channel:
+    for number in range(10):
+        channel.send(bytes([number]))
+        assert channel.recv_bytes(60) == bytes([number])
+"""
+
+
+def test_each_client_has_a_channel_of_its_own(name, child):
+    with cst.Server.bind(name, slot_size=64, slot_count=16) as server:
+        processes = [child(CLIENT, name) for _ in range(3)]
+
+        def serve(channel: cst.Transport) -> None:
+            with channel:
+                for message in channel:
+                    channel.send(message)
+
+        threads = []
+        for _ in processes:
+            channel = server.accept(WAIT)
+            assert channel.peer.pid in [process.pid for process in processes]
+            assert channel.peer.uid == os.getuid()
+            threads.append(threading.Thread(target=serve, args=(channel,)))
+            threads[-1].start()
+        assert [process.wait(WAIT) for process in processes] == [0] * 3
+        for thread in threads:
+            thread.join(WAIT)
+        del channel, threads
+        assert server.clients == 0
+
+
+def test_calls_that_do_not_wait_and_timeouts(name):
+    with pytest.raises(TimeoutError, match="no server"):
+        cst.Transport.connect(name, timeout=0.01)
+    with cst.Server.bind(name) as server:
+        assert server.try_accept() is None
+        with pytest.raises(TimeoutError):
+            server.accept(timeout=0.01)
+        with pytest.raises(cst.InUse):
+            cst.Server.bind(name)
+        assert [info.name for info in cst.servers() if info.name == name] == [name]
+        assert repr(server) == f'<Server "{name}">'
+    for call in (server.accept, server.try_accept, server.fileno):
+        with pytest.raises(cst.Closed):
+            call()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_filter_says_who_may_connect(name, capfd):
+    asked = []
+
+    def filter_(peer: cst.Peer) -> bool:
+        asked.append(peer.pid)
+        if len(asked) == 2:
+            raise ZeroDivisionError
+        return len(asked) == 3
+
+    with cst.Server.bind(name, filter=filter_) as server:
+        outcomes = []
+
+        def client() -> None:
+            for _ in range(2):
+                try:
+                    cst.Transport.connect(name, WAIT)
+                except cst.ChannelError as error:
+                    outcomes.append(str(error))
+            with cst.Transport.connect(name, WAIT) as channel:
+                channel.send(b"in")
+                channel.finish(WAIT)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        with server.accept(WAIT) as channel:
+            assert channel.recv_bytes(WAIT) == b"in"
+        thread.join(WAIT)
+    assert asked == [os.getpid()] * 3
+    assert ["refuses" in outcome for outcome in outcomes] == [True, True]
+
+
+def test_a_client_that_is_killed_disturbs_nobody(name, child):
+    program = """
+import os, sys
+import capnproto_shm_transport as cst
+channel = cst.Transport.connect(sys.argv[1], 60)
+channel.send(b"last")
+os.kill(os.getpid(), 9)
+"""
+    with cst.Server.bind(name, slot_count=16) as server:
+        child(program, name)
+        with server.accept(WAIT) as channel:
+            assert channel.recv_bytes(WAIT) == b"last"
+            with pytest.raises(cst.PeerDead):
+                channel.recv(WAIT)
+        process = child(CLIENT, name)
+        with server.accept(WAIT) as channel:
+            for message in channel:
+                channel.send(message)
+        assert process.wait(WAIT) == 0

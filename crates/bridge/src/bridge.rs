@@ -546,9 +546,9 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Result<Option<JoinHandle<()
     let shared = Arc::clone(shared);
     spawn("bridge: channel", move || {
         let done = if of_server {
-            server::answer_client(&shared, &place, &hello, &query)
+            server::answer_client(&shared, &place, &hello, query)
         } else {
-            channel::answer(&shared, &place, &hello, &query)
+            channel::answer(&shared, &place, &hello, query)
         };
         tell(&shared, &hello.name, done);
     })

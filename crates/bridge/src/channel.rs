@@ -116,7 +116,7 @@ pub(crate) fn answer(
     shared: &Arc<Shared>,
     place: &Place,
     hello: &Hello,
-    query: &Query,
+    query: Query,
 ) -> Result<Option<Ending>, Refusal> {
     let options = &shared.options;
     let Wish::Channel { shape, .. } = &hello.wish else { return Ok(None) };
@@ -125,7 +125,7 @@ pub(crate) fn answer(
     let transport = match made {
         Ok(transport) => transport,
         Err(refusal) => {
-            reply(query, &Answer::Refused { reason: refusal.to_string(), for_good: false })?;
+            reply(&query, &Answer::Refused { reason: refusal.to_string(), for_good: false })?;
             return Err(refusal);
         }
     };
@@ -134,7 +134,9 @@ pub(crate) fn answer(
     let key = shared.key(&hello.name);
     let link = Arc::new(Link::open(&shared.zenoh, &key, hello.session, Part::Answers, comes, window)?);
     place.show(&link);
-    reply(query, &Answer::Accepted { window })?;
+    reply(&query, &Answer::Accepted { window })?;
+    // Whoever asked waits for further answers until this is gone.
+    drop(query);
     shared.report(&hello.name, &Event::Waits);
     let mut beat = Beat::new(options.timeout);
     while !transport.peer_attached() {

@@ -129,9 +129,9 @@ pub(crate) fn answer_client(
     shared: &Arc<Shared>,
     place: &Place,
     hello: &Hello,
-    query: &Query,
+    query: Query,
 ) -> Result<Option<Ending>, Refusal> {
-    let refuse = |reason: String| reply(query, &Answer::Refused { reason, for_good: false });
+    let refuse = |reason: String| reply(&query, &Answer::Refused { reason, for_good: false });
     let connected =
         Transport::connect_with(&hello.name, CONNECT.min(shared.options.timeout / 2), &shared.options.config);
     let mut transport = match connected {
@@ -144,7 +144,7 @@ pub(crate) fn answer_client(
     };
     let shape = Shape::of_side_b(&mut transport).map_err(Refusal::Here)?;
     let Wish::Client { shape: expected } = &hello.wish else {
-        reply(query, &Answer::Shape(shape))?;
+        reply(&query, &Answer::Shape(shape))?;
         return Ok(None);
     };
     if shape != *expected {
@@ -157,7 +157,9 @@ pub(crate) fn answer_client(
     let key = shared.key(&hello.name);
     let link = Arc::new(Link::open(&shared.zenoh, &key, hello.session, Part::Answers, comes, window)?);
     place.show(&link);
-    reply(query, &Answer::Accepted { window })?;
+    reply(&query, &Answer::Accepted { window })?;
+    // Whoever asked waits for further answers until this is gone.
+    drop(query);
     place.bridged(transport.stats_handle());
     Ok(Some(carry(transport, &link, hello.window, shared.options.timeout, &shared.leave)?))
 }

@@ -104,6 +104,10 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let mut rest = String::new();
+        let _ = self.lines.read_to_string(&mut rest);
+        // Shown if the test fails.
+        println!("{}{rest}", self.said.concat());
     }
 }
 

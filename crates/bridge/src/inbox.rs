@@ -186,9 +186,6 @@ impl Inbox {
     /// A frame came.
     pub(crate) fn take(&self, payload: &ZBytes) {
         let Some(header) = Header::read(payload).filter(|header| header.session == self.session) else {
-            let mut state = self.lock();
-            let wrong = format!("{} bytes under this session's key are no frame of it", payload.len());
-            state.wrong.get_or_insert(wrong);
             self.counters.foreign.fetch_add(1, Ordering::Relaxed);
             return;
         };

@@ -34,7 +34,7 @@ fn a_program_that_dies_is_dead_at_the_other_machine() {
         assert_eq!(receive(&mut b).unwrap(), b"here");
         dies.kill().unwrap();
         assert!(matches!(end(&mut b).1, RecvError::PeerDead));
-        assert!(matches!(b.send(b"x"), Err(SendError::PeerDead)));
+        eventually("the sender learns of it", || matches!(b.send(b"x"), Err(SendError::PeerDead)));
         dies.wait().unwrap();
     }
     for _ in 0..2 {

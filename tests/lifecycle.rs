@@ -489,3 +489,43 @@ fn a_side_a_that_only_receives_can_be_joined() {
     b.send(b"heard").unwrap();
     assert_eq!(&*receiving.recv().unwrap(), b"heard");
 }
+
+#[test]
+fn who_abandons_is_dead_to_its_peer_behind_everything_it_sent() {
+    let name = named("abandon");
+    for leaves_first in [Side::A, Side::B] {
+        let (a, b) = (create(&name), open(&name));
+        let (mut leaves, mut stays) = if leaves_first == Side::A { (a, b) } else { (b, a) };
+        leaves.send(b"last").unwrap();
+        leaves.abandon();
+        assert_eq!(&*stays.recv().unwrap(), b"last");
+        assert!(matches!(stays.recv(), Err(RecvError::PeerDead)));
+        assert!(matches!(stays.send(b"x"), Err(SendError::PeerDead)));
+        drop(stays);
+        assert!(name.is_free());
+    }
+}
+
+#[test]
+fn one_half_may_be_abandoned_alone() {
+    let name = named("abandon-half");
+    let (to_b, mut from_b) = create(&name).split();
+    let mut b = open(&name);
+    to_b.abandon();
+    assert!(matches!(b.recv(), Err(RecvError::PeerDead)));
+    b.send(b"still").unwrap();
+    assert_eq!(&*from_b.recv().unwrap(), b"still");
+    from_b.abandon();
+    assert!(matches!(b.send(b"x"), Err(SendError::PeerDead)));
+}
+
+#[test]
+fn a_peer_that_sleeps_is_woken_by_who_abandons() {
+    let name = named("abandon-asleep");
+    let a = Transport::create(&name, &config().poll(PollMode::Park)).unwrap();
+    let mut b = Transport::open_with(&name, LONG, &Config::new().poll(PollMode::Park)).unwrap();
+    let sleeps = thread::spawn(move || matches!(b.recv(), Err(RecvError::PeerDead)));
+    eventually("side B sleeps", || a.stats().tx.parks > 0);
+    a.abandon();
+    assert!(sleeps.join().unwrap());
+}

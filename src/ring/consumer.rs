@@ -223,6 +223,18 @@ impl Consumer {
     }
 
     /// Takes over what others hold to interrupt the half that this one replaces.
+    /// Leaves this direction as if this process had died: the peer's next send returns
+    /// [`SendError::PeerDead`](crate::SendError::PeerDead) and not that the channel was closed. See
+    /// [`Transport::abandon`](crate::Transport::abandon).
+    pub fn abandon(mut self) {
+        self.die();
+    }
+
+    pub(crate) fn die(&mut self) {
+        self.let_go();
+        self.stop(End::Died);
+    }
+
     pub(crate) fn succeed(&mut self, former: &Self) {
         self.endpoint.succeed(&former.endpoint);
     }
@@ -467,14 +479,21 @@ impl Consumer {
     }
 }
 
-impl Drop for Consumer {
-    fn drop(&mut self) {
+impl Consumer {
+    /// Tells the peer how this end stops, unless it has stopped already.
+    fn stop(&self, end: End) {
         let pair = self.endpoint.view.pair();
         step("close: receiving end");
-        pair.rx.words().consumer_status.finish(End::Closed);
+        pair.rx.words().consumer_status.finish(end);
         step("close: receiving end said");
         pair.wake(pair.side.other(), Half::Producer);
         // A set may sleep for this half; it is to forget it.
         pair.wake(pair.side, Half::Consumer);
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop(End::Closed);
     }
 }

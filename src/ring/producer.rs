@@ -175,6 +175,18 @@ impl Producer {
         Ok(())
     }
 
+    /// Leaves this direction as if this process had died: the peer receives what was committed, then learns
+    /// [`RecvError::PeerDead`](crate::RecvError::PeerDead) and not that the channel was closed. For a process that stands
+    /// in for one that has died elsewhere, such as a bridge; see [`Transport::abandon`](crate::Transport::abandon).
+    pub fn abandon(mut self) {
+        self.die();
+    }
+
+    pub(crate) fn die(&mut self) {
+        self.let_go();
+        self.stop(End::Died);
+    }
+
     pub(crate) fn guard(&self) -> &Arc<SideGuard> {
         self.endpoint.view.guard()
     }
@@ -449,9 +461,14 @@ impl Producer {
     }
 
     fn close(&self) {
+        self.stop(End::Closed);
+    }
+
+    /// Tells the peer how this end stops, unless it has stopped already.
+    fn stop(&self, end: End) {
         let pair = self.endpoint.view.pair();
         step("close: sending end");
-        pair.tx.words().producer_status.finish(End::Closed);
+        pair.tx.words().producer_status.finish(end);
         step("close: sending end said");
         pair.wake(pair.side.other(), Half::Consumer);
     }

@@ -154,6 +154,11 @@ impl<S: SendHalf, R: ReceiveHalf> Duplex<S, R> {
         self.sender.producer_mut().finish(wait)
     }
 
+    pub(crate) fn abandon(mut self) {
+        self.sender.producer_mut().die();
+        self.receiver.consumer_mut().die();
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats::of_pair(&self.sender.producer().guard().pair)
     }
@@ -320,6 +325,13 @@ macro_rules! duplex_methods {
             /// As [`Producer::finish`](crate::Producer::finish).
             pub fn finish(&mut self, wait: Duration) -> Result<(), SendError> {
                 self.0.finish(wait)
+            }
+
+            /// Leaves the channel as if this process had died: the peer receives everything that was sent, then learns
+            /// `PeerDead` and not `Closed`. The name is free, as after closing. For a process that stands in for another
+            /// one, such as a bridge between machines, when that other one has died.
+            pub fn abandon(self) {
+                self.0.abandon();
             }
 
             /// A handle by which another thread ends a wait for a message.

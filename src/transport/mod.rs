@@ -24,7 +24,7 @@ pub(crate) use payload::fits;
 pub(crate) use payload::{Payload, Payloads};
 pub use stats::{Stats, StatsHandle};
 
-use crate::config::Config;
+use crate::config::{Config, MessageKind};
 use crate::error::{CreateError, OpenError, RecvError, RemoveError, SendError};
 use crate::poll::PollControl;
 use crate::protocol::Side;
@@ -141,6 +141,39 @@ impl Transport {
     /// Payload bytes of a slot in the direction this side sends.
     pub fn slot_size(&self) -> usize {
         self.0.sender.slot_size()
+    }
+
+    /// What the messages are that this side sends, as side A wrote it into the channel.
+    ///
+    /// ```
+    /// # use capnproto_shm_transport::{Channel, Config, MessageKind, Transport};
+    /// # use std::time::Duration;
+    /// # let name = format!("doc-sends-{}", std::process::id());
+    /// let a = Channel::<u64, u32>::create(&name, &Config::new().message_tag("ticks/1"))?;
+    /// let b = Transport::open(&name, Duration::from_secs(1))?; // takes any type, for the bytes that it is
+    ///
+    /// assert_eq!(b.receives(), MessageKind::Pod { size: 8, align: 8 });
+    /// assert_eq!(b.sends(), MessageKind::Pod { size: 4, align: 4 });
+    /// assert_eq!(b.message_tag(), "ticks/1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sends(&self) -> MessageKind {
+        MessageKind::of(self.0.sender.guard().pair.tx.identity())
+    }
+
+    /// What the messages are that this side receives, as side A wrote it into the channel.
+    pub fn receives(&self) -> MessageKind {
+        MessageKind::of(self.0.sender.guard().pair.rx.identity())
+    }
+
+    /// What side A gave to [`Config::message_tag`]; empty if nothing.
+    pub fn message_tag(&self) -> String {
+        self.0.sender.guard().pair.rx.fixed.tag()
+    }
+
+    /// The number of this life of the channel: another `create`, another number.
+    pub fn generation(&self) -> u64 {
+        self.0.sender.guard().pair.rx.fixed.generation
     }
 
     /// Largest message this side can send, as a span: `slot_size * slot_count` bytes.

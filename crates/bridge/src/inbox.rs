@@ -1,0 +1,567 @@
+//! One session's frames as they come in: checked, put in order, and their messages placed in the ring.
+//!
+//! The thread of Zenoh that receives a frame places its messages at once, if there is room: that is one copy and no
+//! hand-over. What does not fit waits in a queue for the session's own thread, which has the producer meanwhile. Credit
+//! bounds that queue: the other bridge sends no more than this one has placed and a window beyond.
+
+use std::collections::VecDeque;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use capnproto_shm_transport::{Producer, SendError};
+use zenoh::bytes::ZBytes;
+
+use crate::figures::Counters;
+use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
+use crate::hello::{Lane, slots_for};
+
+/// Share of a window that is placed before the other bridge is told of it without a frame of its own.
+const SHARE: u64 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    session: u64,
+    began: Instant,
+    lane: Lane,
+    window: u64,
+    /// Frames of ours that the other bridge has.
+    acknowledged: AtomicU64,
+    /// Slots of ours that it has placed.
+    credited: AtomicU64,
+    /// Frames of its that are here.
+    received: AtomicU64,
+    /// Slots of its that are placed here, and how many of them it was told of.
+    placed: AtomicU64,
+    told: AtomicU64,
+    /// When it was last heard, in milliseconds since `began`.
+    heard: AtomicU64,
+    awaits_credit: AtomicBool,
+    stopping: AtomicBool,
+    /// The program over there has sent its last.
+    pub(crate) sender_ended: AtomicBool,
+    pub(crate) counters: Counters,
+    state: Mutex<State>,
+    /// The session's own thread waits here,
+    changed: Condvar,
+    /// and here the one that sends.
+    credit: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// None: not there yet, with the session's own thread, or gone.
+    producer: Option<Producer>,
+    queue: VecDeque<Piece>,
+    queued_bytes: u64,
+    /// Both sides are attached over there.
+    attached: bool,
+    /// Whether the other bridge's token stands, and since when it does not.
+    gone_since: Option<Instant>,
+    work: Work,
+    /// Frame for which the other bridge was last asked, and when.
+    asked: Option<(u64, Instant)>,
+    /// Why nothing more is to be received from the ring here.
+    stop: Option<Stop>,
+    /// Nothing more goes into the ring here.
+    ended: bool,
+    /// The first thing that was wrong.
+    wrong: Option<String>,
+}
+
+/// What the session's own thread has to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Work {
+    /// Something waits in the queue.
+    pub(crate) queued: bool,
+    /// The other bridge misses frames.
+    pub(crate) again: bool,
+    /// This one does.
+    pub(crate) ask: bool,
+    /// The other bridge is to be told of credit.
+    pub(crate) credit: bool,
+    /// Something ended.
+    pub(crate) ended: bool,
+}
+
+impl Work {
+    fn any(&self) -> bool {
+        self.queued || self.again || self.ask || self.credit || self.ended
+    }
+}
+
+/// Why the sender stops receiving from the ring here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The program over there does not receive any more.
+    There(End),
+    /// This bridge leaves.
+    Here(End),
+}
+
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// The messages of a frame from this offset on.
+    Messages { payload: ZBytes, at: usize },
+    /// The program over there has ended.
+    End(End),
+}
+
+/// Why messages were not placed.
+#[derive(Debug)]
+pub(crate) enum Misfit {
+    /// The program here has ended.
+    Ended(End),
+    /// The frame is none that a bridge sends.
+    Wrong(String),
+}
+
+impl Inbox {
+    pub(crate) fn new(session: u64, lane: Lane, window: u64) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            session,
+            began: Instant::now(),
+            lane,
+            window,
+            acknowledged: zero(),
+            credited: zero(),
+            received: zero(),
+            placed: zero(),
+            told: zero(),
+            heard: zero(),
+            awaits_credit: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            sender_ended: AtomicBool::new(false),
+            counters: Counters::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            credit: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Slots that are placed here. The other bridge is about to be told.
+    pub(crate) fn tell_placed(&self) -> u64 {
+        let placed = self.placed.load(Ordering::Relaxed);
+        self.told.store(placed, Ordering::Relaxed);
+        placed
+    }
+
+    /// The other bridge was heard.
+    pub(crate) fn hear(&self) {
+        self.heard.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long the other bridge has not been heard.
+    pub(crate) fn silence(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+
+    /// How long the other bridge's token has been gone.
+    pub(crate) fn gone_for(&self) -> Option<Duration> {
+        self.lock().gone_since.map(|since| since.elapsed())
+    }
+
+    /// The other bridge's token came or went.
+    pub(crate) fn token(&self, stands: bool) {
+        let mut state = self.lock();
+        state.gone_since = (!stands).then(Instant::now);
+        state.work.ended = true;
+        self.changed.notify_all();
+    }
+
+    /// A frame came.
+    pub(crate) fn take(&self, payload: &ZBytes) {
+        let Some(header) = Header::read(payload).filter(|header| header.session == self.session) else {
+            self.counters.foreign.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        self.hear();
+        self.acknowledged.fetch_max(header.received, Ordering::Relaxed);
+        let before = self.credited.fetch_max(header.placed, Ordering::SeqCst);
+        let mut state = self.lock();
+        if header.placed > before && self.awaits_credit.load(Ordering::SeqCst) {
+            self.credit.notify_all();
+        }
+        state.work.again |= header.again;
+        self.in_order(&mut state, &header, payload);
+        state.work.credit |= self.credit_due();
+        if state.work.any() {
+            self.changed.notify_all();
+        }
+    }
+
+    fn in_order(&self, state: &mut State, header: &Header, payload: &ZBytes) {
+        let expected = self.received() + 1;
+        let misses = match header.kind {
+            Kind::Note => header.number >= expected,
+            _ => header.number > expected,
+        };
+        if misses {
+            // Once for each frame; again only if what came since shows that the answer was lost too.
+            let lately = |(number, at): (u64, Instant)| {
+                number == expected && (header.kind != Kind::Note || at.elapsed() < Duration::from_millis(500))
+            };
+            if !state.asked.is_some_and(lately) {
+                state.asked = Some((expected, Instant::now()));
+                state.work.ask = true;
+            }
+            return;
+        }
+        if header.kind == Kind::Note || header.number < expected {
+            return;
+        }
+        self.received.store(expected, Ordering::Relaxed);
+        match header.kind {
+            Kind::Note => {}
+            Kind::Data => {
+                let piece = Piece::Messages { payload: payload.clone(), at: HEADER };
+                self.place_or_queue(state, piece, payload.len() as u64);
+            }
+            Kind::SenderEnded => match end_of(payload) {
+                Some(end) => {
+                    self.sender_ended.store(true, Ordering::Relaxed);
+                    self.place_or_queue(state, Piece::End(end), 0);
+                }
+                None => self.break_off(state, "it tells of an end, and not of which"),
+            },
+            Kind::ReceiverEnded => match end_of(payload) {
+                Some(end) => self.stop_with(state, Stop::There(end)),
+                None => self.break_off(state, "it tells of an end, and not of which"),
+            },
+            Kind::Attached => {
+                state.attached = true;
+                state.work.ended = true;
+            }
+        }
+    }
+
+    fn place_or_queue(&self, state: &mut State, mut piece: Piece, bytes: u64) {
+        if state.ended {
+            self.drop_unplaced(&piece);
+            return;
+        }
+        if state.queue.is_empty() {
+            if let (Some(producer), Piece::Messages { payload, at }) = (&mut state.producer, &mut piece) {
+                match self.place(producer, payload, at) {
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(Misfit::Wrong(what)) => return self.break_off(state, &what),
+                    // The session's own thread finds the same, and tells the other bridge.
+                    Err(Misfit::Ended(_)) => {}
+                }
+            }
+        }
+        // Slots are what credit counts; their messages are not longer, and each has its length before it.
+        let most = (self.window + self.lane.slot_count as u64)
+            .saturating_mul(self.lane.slot_size as u64 + (LENGTH + HEADER) as u64);
+        if state.queued_bytes + bytes > most {
+            return self.break_off(state, "it sends more than it has credit for");
+        }
+        state.queued_bytes += bytes;
+        state.queue.push_back(piece);
+        state.work.queued = true;
+    }
+
+    /// Nothing that the other bridge says from here on can be believed.
+    fn break_off(&self, state: &mut State, what: &str) {
+        state.wrong.get_or_insert_with(|| format!("the other bridge breaks the protocol: {what}"));
+        state.queue.clear();
+        state.queue.push_back(Piece::End(End::Died));
+        state.queued_bytes = 0;
+        state.work.queued = true;
+        self.stop_with(state, Stop::Here(End::Died));
+    }
+
+    fn stop_with(&self, state: &mut State, stop: Stop) {
+        state.stop.get_or_insert(stop);
+        self.stopping.store(true, Ordering::Release);
+        state.work.ended = true;
+        self.credit.notify_all();
+        self.changed.notify_all();
+    }
+
+    /// Places messages from offset `at` on. `false`: the ring is full.
+    pub(crate) fn place(
+        &self,
+        producer: &mut Producer,
+        payload: &ZBytes,
+        at: &mut usize,
+    ) -> Result<bool, Misfit> {
+        let mut slices = payload.slices();
+        match (slices.next(), slices.next()) {
+            (Some(whole), None) => {
+                self.place_from(producer, &whole[(*at).min(whole.len())..], payload.len(), at)
+            }
+            _ => {
+                let mut reader = payload.reader();
+                let sought = reader.seek(SeekFrom::Start(*at as u64));
+                sought.map_err(|e| Misfit::Wrong(format!("its frame ends early: {e}")))?;
+                self.place_from(producer, reader, payload.len(), at)
+            }
+        }
+    }
+
+    fn place_from(
+        &self,
+        producer: &mut Producer,
+        mut from: impl Read,
+        end: usize,
+        at: &mut usize,
+    ) -> Result<bool, Misfit> {
+        let (slot_size, most) = (producer.slot_size(), producer.max_message_size());
+        let mut tally = Tally { inbox: self, slots: 0, messages: 0, bytes: 0 };
+        // A message of several slots, whose length was read.
+        let mut large = None;
+        while *at < end {
+            if let Some(bytes) = large.take() {
+                match producer.try_reserve_span(bytes) {
+                    Ok(mut span) => {
+                        read(&mut from, &mut span[..bytes])?;
+                        span.commit(bytes);
+                        *at += LENGTH + bytes;
+                        tally.add(bytes, slot_size);
+                    }
+                    Err(SendError::Full) => return Ok(false),
+                    Err(error) => return Err(misfit(&error)),
+                }
+            }
+            let mut batch = producer.batch();
+            while *at < end {
+                let bytes = length(&mut from, end - *at, most)?;
+                if bytes > slot_size {
+                    large = Some(bytes);
+                    break;
+                }
+                match batch.try_reserve() {
+                    Ok(mut slot) => {
+                        read(&mut from, &mut slot[..bytes])?;
+                        slot.commit(bytes);
+                        *at += LENGTH + bytes;
+                        tally.add(bytes, slot_size);
+                    }
+                    Err(SendError::Full) => return Ok(false),
+                    Err(error) => return Err(misfit(&error)),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// What does not go into the ring uses its credit up all the same, so that the other bridge does not wait for it.
+    pub(crate) fn drop_unplaced(&self, piece: &Piece) {
+        let Piece::Messages { payload, at } = piece else { return };
+        let (mut reader, mut at) = (payload.reader(), *at);
+        let mut slots = 0;
+        while reader.seek(SeekFrom::Start(at as u64)).is_ok() {
+            let Ok(bytes) = length(&mut reader, payload.len().saturating_sub(at), usize::MAX) else { break };
+            slots += self.lane.slots_for(bytes);
+            at += LENGTH + bytes;
+        }
+        self.placed.fetch_add(slots, Ordering::Relaxed);
+    }
+
+    /// Waits until the sender may use this many slots more, at least one; or tells why it is to stop.
+    pub(crate) fn wait_for_credit(&self, used: u64, window: u64) -> Result<u64, Stop> {
+        let left = || {
+            let ahead = used.saturating_sub(self.credited.load(Ordering::SeqCst));
+            window.saturating_sub(ahead)
+        };
+        let credit = left();
+        if credit > 0 && !self.stopping.load(Ordering::Acquire) {
+            return Ok(credit);
+        }
+        let mut state = self.lock();
+        loop {
+            if let Some(stop) = state.stop {
+                return Err(stop);
+            }
+            self.awaits_credit.store(true, Ordering::SeqCst);
+            let credit = left();
+            if credit > 0 {
+                self.awaits_credit.store(false, Ordering::SeqCst);
+                return Ok(credit);
+            }
+            state = self.credit.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Slots that the sender may use beyond these.
+    pub(crate) fn credit_left(&self, used: u64, window: u64) -> u64 {
+        window.saturating_sub(used.saturating_sub(self.credited.load(Ordering::Relaxed)))
+    }
+
+    /// Makes the sender stop. Whoever calls this interrupts its wait for a message.
+    pub(crate) fn stop(&self, stop: Stop) {
+        self.stop_with(&mut self.lock(), stop);
+    }
+
+    pub(crate) fn stopped(&self) -> Option<Stop> {
+        self.lock().stop
+    }
+
+    /// The sender has ended by itself, or something else has that the session's own thread is to look at.
+    pub(crate) fn look(&self) {
+        self.lock().work.ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for something to do, at most until then.
+    pub(crate) fn wait(&self, until: Instant) -> Work {
+        let mut state = self.lock();
+        loop {
+            if state.work.any() {
+                return std::mem::take(&mut state.work);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Work::default();
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub(crate) fn attached(&self) -> bool {
+        self.lock().attached
+    }
+
+    /// Ends what comes in: behind all that has come, the program here is told so.
+    pub(crate) fn end_behind(&self, end: End) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.queue.push_back(Piece::End(end));
+            state.work.queued = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Drops what has not been placed: nobody is left to receive it, or it must not wait any longer.
+    pub(crate) fn clear(&self) {
+        let mut state = self.lock();
+        state.queue.clear();
+        state.queued_bytes = 0;
+    }
+
+    /// Whether enough was placed that the other bridge should be told.
+    pub(crate) fn credit_due(&self) -> bool {
+        let placed = self.placed.load(Ordering::Relaxed);
+        placed.wrapping_sub(self.told.load(Ordering::Relaxed)) >= (self.window / SHARE).max(1)
+    }
+
+    /// Gives the producer, so that what comes is placed at once; what has come meanwhile is the caller's.
+    pub(crate) fn lend(&self, producer: Producer) {
+        let mut state = self.lock();
+        state.work.queued |= !state.queue.is_empty();
+        state.producer = Some(producer);
+    }
+
+    pub(crate) fn borrow(&self) -> Option<Producer> {
+        self.lock().producer.take()
+    }
+
+    /// What came first of what was not placed.
+    pub(crate) fn next(&self) -> Option<Piece> {
+        self.lock().queue.pop_front()
+    }
+
+    pub(crate) fn put_back(&self, piece: Piece) {
+        self.lock().queue.push_front(piece);
+    }
+
+    pub(crate) fn placed_whole(&self, payload: &ZBytes) {
+        let mut state = self.lock();
+        state.queued_bytes = state.queued_bytes.saturating_sub(payload.len() as u64);
+    }
+
+    /// Nothing more goes into the ring here.
+    pub(crate) fn end(&self) {
+        let pieces = {
+            let mut state = self.lock();
+            state.ended = true;
+            state.queued_bytes = 0;
+            std::mem::take(&mut state.queue)
+        };
+        pieces.iter().for_each(|piece| self.drop_unplaced(piece));
+    }
+
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.lock().queued_bytes
+    }
+
+    /// What was wrong first, once.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        self.lock().wrong.take()
+    }
+}
+
+/// Counts what was placed, also if the frame turns out wrong behind it.
+struct Tally<'a> {
+    inbox: &'a Inbox,
+    slots: u64,
+    messages: u64,
+    bytes: u64,
+}
+
+impl Tally<'_> {
+    fn add(&mut self, bytes: usize, slot_size: usize) {
+        self.slots += slots_for(bytes, slot_size);
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.inbox.placed.fetch_add(self.slots, Ordering::Relaxed);
+        self.inbox.counters.received(self.messages, self.bytes);
+    }
+}
+
+/// The length of the next message, of which `left` bytes are there with it.
+fn length(from: &mut impl Read, left: usize, most: usize) -> Result<usize, Misfit> {
+    let mut bytes = [0; LENGTH];
+    read(from, &mut bytes)?;
+    let length = u32::from_le_bytes(bytes) as usize;
+    if length > most {
+        return Err(Misfit::Wrong(format!(
+            "a message of {length} bytes does not fit this channel, which carries {most}"
+        )));
+    }
+    if left - LENGTH < length {
+        return Err(Misfit::Wrong(format!("a message of {length} bytes has {} in its frame", left - LENGTH)));
+    }
+    Ok(length)
+}
+
+fn read(from: &mut impl Read, to: &mut [u8]) -> Result<(), Misfit> {
+    from.read_exact(to).map_err(|e| Misfit::Wrong(format!("its frame ends early: {e}")))
+}
+
+/// Why the ring takes nothing more.
+pub(crate) fn misfit(error: &SendError) -> Misfit {
+    match error {
+        SendError::Closed => Misfit::Ended(End::Closed),
+        SendError::PeerDead | SendError::Superseded | SendError::Corrupt(_) => Misfit::Ended(End::Died),
+        error => Misfit::Wrong(error.to_string()),
+    }
+}
+
+/// Bytes of the message at this offset, if there is one.
+pub(crate) fn length_at(payload: &ZBytes, at: usize) -> Option<usize> {
+    let mut reader = payload.reader();
+    reader.seek(SeekFrom::Start(at as u64)).ok()?;
+    length(&mut reader, payload.len().checked_sub(at)?, usize::MAX).ok()
+}

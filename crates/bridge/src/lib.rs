@@ -1,0 +1,55 @@
+//! Bridges channels between machines: two programs that do not fit one machine exchange messages as if they did.
+//!
+//! A bridge on each machine stands in for the side that is missing there. Between the two is Zenoh, with its discovery,
+//! routing, encryption and access control. `docs/beyond.md` of the repository says when to bridge, what it costs, and what no
+//! longer holds.
+
+mod bridge;
+mod channel;
+mod error;
+mod figures;
+mod frame;
+mod hello;
+mod inbox;
+mod outbox;
+mod server;
+mod session;
+
+use std::path::Path;
+
+pub use bridge::{Bridge, Event, Names, Options, Report};
+pub use error::{BridgeError, Refusal};
+pub use figures::Figures;
+pub use session::Ending;
+pub use zenoh;
+use zenoh::Wait;
+
+/// Opens Zenoh by a configuration file (JSON5), and with these endpoints to connect to and to listen on in place of the
+/// file's. If any endpoint is given, others are not looked for by multicast.
+///
+/// # Errors
+///
+/// If the file or an endpoint is refused, or if Zenoh cannot listen or connect.
+pub fn open(
+    config: Option<&Path>,
+    connect: &[String],
+    listen: &[String],
+) -> Result<zenoh::Session, BridgeError> {
+    let mut settings = match config {
+        Some(path) => zenoh::Config::from_file(path).map_err(BridgeError::zenoh("read its configuration"))?,
+        None => zenoh::Config::default(),
+    };
+    let mut set = |key, value: String| {
+        settings.insert_json5(key, &value).map_err(BridgeError::zenoh("take an endpoint"))
+    };
+    if !connect.is_empty() {
+        set("connect/endpoints", format!("{connect:?}"))?;
+    }
+    if !listen.is_empty() {
+        set("listen/endpoints", format!("{listen:?}"))?;
+    }
+    if !(connect.is_empty() && listen.is_empty()) {
+        set("scouting/multicast/enabled", "false".to_owned())?;
+    }
+    zenoh::open(settings).wait().map_err(BridgeError::zenoh("open"))
+}

@@ -1,0 +1,204 @@
+//! Who dies, and what the other side learns. Every death is a real one: SIGKILL, or a link that is cut or held.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use capnproto_shm_transport::{Config, RecvError, SendError, Transport};
+use common::*;
+
+/// Not a test of its own: the program at one end.
+#[test]
+fn program() {
+    let Some((part, name)) = asked() else { return };
+    let config = Config::new().slot_size(64).slot_count(16);
+    let mut side = match &*part {
+        "a" => Transport::create(&name, &config).unwrap(),
+        _ => Transport::open(&name, LONG).unwrap(),
+    };
+    side.send(b"here").unwrap();
+    // Until it is killed, or the other side is gone.
+    while side.recv().is_ok() {}
+}
+
+#[test]
+fn a_program_that_dies_is_dead_at_the_other_machine() {
+    let world = World::new(&["x"]);
+    let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    for _ in 0..2 {
+        let mut dies = common::program("a", &world.a, "x");
+        let mut b = world.open("x");
+        assert_eq!(receive(&mut b).unwrap(), b"here");
+        dies.kill().unwrap();
+        assert!(matches!(end(&mut b).1, RecvError::PeerDead));
+        eventually("the sender learns of it", || matches!(b.send(b"x"), Err(SendError::PeerDead)));
+        dies.wait().unwrap();
+    }
+    for _ in 0..2 {
+        let mut a = world.create("x");
+        let mut dies = common::program("b", &world.b, "x");
+        assert_eq!(receive(&mut a).unwrap(), b"here");
+        dies.kill().unwrap();
+        assert!(matches!(end(&mut a).1, RecvError::PeerDead));
+        dies.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_was_sent_before_a_death_arrives_first() {
+    let world = World::new(&["x"]);
+    let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    let mut a = world.create("x");
+    let mut b = world.open("x");
+    a.wait_for_peer(LONG).unwrap();
+    for number in 0..100u64 {
+        if number == 16 {
+            // More than a ring is on its way.
+            thread::sleep(Duration::from_millis(1));
+        }
+        a.send_timeout(&number.to_le_bytes(), LONG).unwrap();
+    }
+    a.abandon();
+    for number in 0..100u64 {
+        assert_eq!(receive(&mut b).unwrap(), number.to_le_bytes());
+    }
+    assert!(matches!(receive(&mut b), Err(RecvError::PeerDead)));
+}
+
+#[test]
+fn a_bridge_that_is_killed_is_dead_to_both_programs_and_its_successor_bridges_again() {
+    let world = World::new(&["x", "--timeout", "2"]);
+    let (mut near, mut far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    for dies in ["near", "far", "near"] {
+        let mut a = world.create("x");
+        let mut b = world.open("x");
+        a.send(b"before").unwrap();
+        assert_eq!(receive(&mut b).unwrap(), b"before");
+        if dies == "near" {
+            near.child.kill().unwrap();
+        } else {
+            far.child.kill().unwrap();
+        }
+        assert!(matches!(end(&mut a).1, RecvError::PeerDead), "{dies}");
+        assert!(matches!(end(&mut b).1, RecvError::PeerDead), "{dies}");
+        drop((a, b));
+        if dies == "near" {
+            near = world.bridge_a(&[]);
+        } else {
+            far = world.bridge_b(&[]);
+        }
+    }
+    eventually("nothing is left", || world.a.left().is_empty() && world.b.left().is_empty());
+}
+
+#[test]
+fn a_network_that_is_gone_is_dead_after_the_timeout() {
+    let world = World::new(&["x", "--timeout", "1"]);
+    let (mut near, mut far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    let mut a = world.create("x");
+    let mut b = world.open("x");
+    a.send(b"before").unwrap();
+    assert_eq!(receive(&mut b).unwrap(), b"before");
+    world.link.set(Flow::Holds);
+    assert!(matches!(end(&mut a).1, RecvError::PeerDead));
+    assert!(matches!(end(&mut b).1, RecvError::PeerDead));
+    near.hears("the network to the other bridge is gone");
+    far.hears("the network to the other bridge is gone");
+    drop((a, b));
+    // It comes back, and the next generation is bridged.
+    world.link.set(Flow::Passes);
+    let mut a = world.create("x");
+    let mut b = world.open("x");
+    a.send(b"after").unwrap();
+    assert_eq!(receive(&mut b).unwrap(), b"after");
+}
+
+#[test]
+fn a_link_that_is_cut_and_comes_back_loses_nothing() {
+    let world = World::new(&["x", "--timeout", "20"]);
+    let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    let (mut to_b, mut from_b) = world.create("x").split();
+    let mut b = world.open("x");
+    const MESSAGES: u64 = 30_000;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..MESSAGES {
+                to_b.send_timeout(&number.to_le_bytes(), LONG).unwrap();
+            }
+            to_b.finish(LONG).unwrap();
+        });
+        let (to_a, from_a) = b.halves();
+        for number in 0..MESSAGES {
+            if number == MESSAGES / 4 || number == MESSAGES / 2 {
+                world.link.cut();
+            }
+            let message = from_a.recv_timeout(LONG).unwrap();
+            assert_eq!(*message, number.to_le_bytes());
+        }
+        to_a.send(b"all").unwrap();
+        assert_eq!(&*from_b.recv_timeout(LONG).unwrap(), b"all");
+    });
+}
+
+/// What is killed or cut at random, and whether everything is bridged again afterwards. `T_BRIDGE_ROUNDS` says how often.
+#[test]
+fn whatever_is_killed_at_random_ends_as_documented() {
+    let rounds: u64 = std::env::var("T_BRIDGE_ROUNDS").ok().map_or(8, |rounds| rounds.parse().unwrap());
+    let seed =
+        std::env::var("T_BRIDGE_SEED").ok().map_or(0x9e37_79b9_7f4a_7c15, |seed| seed.parse().unwrap());
+    println!("T_BRIDGE_SEED={seed}");
+    let mut state: u64 = seed;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let world = World::new(&["x", "--timeout", "2"]);
+    let (mut near, mut far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    for round in 0..rounds {
+        let victim = ["program a", "program b", "near", "far", "cut", "held"][random(6) as usize];
+        let mut a = common::program("a", &world.a, "x");
+        let mut b = common::program("b", &world.b, "x");
+        thread::sleep(Duration::from_millis(random(400)));
+        match victim {
+            "program a" => a.kill().unwrap(),
+            "program b" => b.kill().unwrap(),
+            "near" => near.child.kill().unwrap(),
+            "far" => far.child.kill().unwrap(),
+            "cut" => world.link.cut(),
+            _ => world.link.set(Flow::Holds),
+        }
+        thread::sleep(Duration::from_millis(random(3000)));
+        world.link.set(Flow::Passes);
+        if victim == "near" {
+            near = world.bridge_a(&[]);
+        }
+        if victim == "far" {
+            far = world.bridge_b(&[]);
+        }
+        // Whoever still waits is the survivor of nothing, or waits for a side that will not come.
+        let _ = a.kill();
+        let _ = b.kill();
+        a.wait().unwrap();
+        b.wait().unwrap();
+        // The next generation is bridged, whatever happened.
+        let mut a = world.create("x");
+        let mut b = world.open("x");
+        let number = round.to_le_bytes();
+        while let Err(error) = a.send_timeout(&number, LONG).and_then(|()| {
+            receive(&mut b).map(|got| assert_eq!(got, number, "{victim}")).map_err(|_| SendError::PeerDead)
+        }) {
+            // Side B may have joined what was left of the generation before.
+            assert!(matches!(error, SendError::PeerDead | SendError::Closed), "{round}, {victim}: {error}");
+            drop((a, b));
+            (a, b) = (world.create("x"), world.open("x"));
+        }
+        drop(a);
+        assert!(matches!(end(&mut b).1, RecvError::Closed), "{round}, {victim}");
+    }
+    drop((near, far));
+}

@@ -1,0 +1,146 @@
+//! What is refused, and what whoever asked is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use capnproto_shm_transport::{RecvError, Transport};
+use common::*;
+use zenoh::Wait;
+
+/// Somebody who is no bridge, at the place of the bridge beside side A.
+fn stranger(world: &World) -> zenoh::Session {
+    capnp_shm_bridge::open(None, &[world.listens().to_owned()], &["tcp/127.0.0.1:0".to_owned()]).unwrap()
+}
+
+/// What a bridge answers to this hello.
+fn answers(zenoh: &zenoh::Session, hello: &str) -> serde_json::Value {
+    let mut answer = None;
+    eventually("an answer", || {
+        let replies = zenoh.get("t/x/hello").payload(hello).timeout(Duration::from_secs(10)).wait().unwrap();
+        let reply = replies.recv();
+        answer = reply
+            .ok()
+            .map(|reply| serde_json::from_slice(&reply.result().unwrap().payload().to_bytes()).unwrap());
+        answer.is_some()
+    });
+    answer.unwrap()
+}
+
+fn hello(version: u32, name: &str, slots: u64, kind: &str) -> String {
+    let lane = format!(r#"{{"slot_size": 64, "slot_count": {slots}, "kind": {kind}}}"#);
+    format!(
+        r#"{{"protocol": "capnproto-shm-transport bridge", "version": {version}, "name": "{name}", "session": 5, "window": 16,
+            "wish": {{"Channel": {{"generation": 1, "shape": {{"a_to_b": {lane}, "b_to_a": {lane}, "tag": "", "new": 1}}}}}}}}"#
+    )
+}
+
+#[test]
+fn a_hello_that_cannot_be_is_refused_with_the_reason() {
+    let world = World::new(&["x"]);
+    let mut far = world.bridge_b(&[]);
+    let zenoh = stranger(&world);
+    let cases = [
+        ("nonsense".to_owned(), "no hello of a bridge"),
+        (r#"{"protocol": "other", "version": 1}"#.to_owned(), "it says \"other\""),
+        (hello(7, "x", 16, "\"Bytes\""), "version 7 there and 1 here"),
+        (hello(1, "y", 16, "\"Bytes\""), "does not belong under this key"),
+        (hello(1, "x", 1 << 40, "\"Bytes\""), "--memory"),
+        (hello(1, "x", 15, "\"Bytes\""), "power of two"),
+        (hello(1, "x", 16, r#"{"Pod": {"size": 7, "align": 2}}"#), "are refused"),
+        (hello(1, "x", 16, r#"{"Later": {}}"#), "no hello of a bridge"),
+    ];
+    for (hello, reason) in cases {
+        let answer = answers(&zenoh, &hello);
+        let said = answer["Refused"]["reason"].as_str().unwrap_or_default();
+        assert!(said.contains(reason), "{hello}: {answer}");
+        far.hears(reason);
+    }
+    assert!(world.b.left().is_empty());
+}
+
+#[test]
+fn a_channel_that_the_memory_there_does_not_hold_is_refused() {
+    let world = World::new(&["x", "--once"]);
+    let _far = world.bridge_b(&["--memory", "1"]);
+    let near = world.bridge_a(&[]);
+    let _a = Transport::create("x", &world.a.config().slot_size(1 << 20).slot_count(16)).unwrap();
+    let (code, said) = near.end();
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("the other bridge refuses") && said.contains("16 of 1048576 bytes"), "{said}");
+}
+
+#[test]
+fn a_name_that_is_taken_at_both_machines_is_refused() {
+    let world = World::new(&["x", "--once"]);
+    let _far = world.bridge_b(&["--as", "a"]);
+    let near = world.bridge_a(&["--as", "b"]);
+    let _there = Transport::create("x", &world.b.config()).unwrap();
+    let _here = world.create("x");
+    let (code, said) = near.end();
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("in use"), "{said}");
+}
+
+#[test]
+fn what_is_no_frame_is_counted_and_does_no_harm() {
+    let world = World::new(&["x"]);
+    let mut far = world.bridge_b(&[]);
+    let zenoh = stranger(&world);
+    // A bridge in all but its frames.
+    let answer = answers(&zenoh, &hello(1, "x", 16, "\"Bytes\""));
+    assert_eq!(answer["Accepted"]["window"], 65536);
+    let token = zenoh.liveliness().declare_token("t/x/0000000000000005/asks").wait().unwrap();
+    let mut b = world.open("x");
+    far.hears("bridged");
+    let publisher = zenoh.declare_publisher("t/x/0000000000000005/asks").wait().unwrap();
+    let frame = |kind: u8, number: u64, body: &[u8]| {
+        let mut bytes = b"CSB1".to_vec();
+        bytes.extend([kind, 0, 0, 0]);
+        for word in [5u64, number, 0, 0] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(body);
+        bytes
+    };
+    for foreign in [b"".to_vec(), b"hello".to_vec(), vec![0xff; 4096], frame(9, 1, b"")] {
+        publisher.put(foreign).wait().unwrap();
+    }
+    // One good message, twice, and one of which the bridge has not seen the one before.
+    let message = [&4u32.to_le_bytes()[..], b"good"].concat();
+    publisher.put(frame(1, 1, &message)).wait().unwrap();
+    publisher.put(frame(1, 1, &message)).wait().unwrap();
+    publisher.put(frame(1, 3, &message)).wait().unwrap();
+    assert_eq!(receive(&mut b).unwrap(), b"good");
+    // A message that is longer than its frame: from here on nothing can be believed.
+    publisher.put(frame(1, 2, &[&100u32.to_le_bytes()[..], b"short"].concat())).wait().unwrap();
+    assert!(matches!(receive(&mut b), Err(RecvError::PeerDead)));
+    far.hears("breaks the protocol");
+    drop(token);
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused() {
+    let site = Site::new();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_capnp-shm-bridge"));
+        let output = command.arg("--dir").arg(&site.0).args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let quiet = ["--listen", "tcp/127.0.0.1:0"];
+    for (args, code, text) in [
+        (&["x"][..], 2, "--key"),
+        (&["--key", "t"], 2, "NAMES"),
+        (&["x", "--key", "t", "--as", "c"], 2, "possible values"),
+        (&["x", "--key", "t/**"], 1, "wildcard"),
+        (&["x", "--key", "/t/"], 1, "is refused"),
+        (&["x", "--key", "t", "--timeout", "0"], 1, "timeout"),
+        (&["[x", "--key", "t"], 1, "pattern"),
+        (&["x", "--key", "t", "--config", "/no/such.json5"], 1, "read its configuration"),
+    ] {
+        let (found, said) = run(&[args, &quiet].concat());
+        assert!(found == code && said.contains(text), "{args:?}: {found}, {said}");
+    }
+}

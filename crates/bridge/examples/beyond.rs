@@ -148,7 +148,7 @@ impl Bridged {
 impl Way for Bridged {
     fn ping(&mut self, number: u64) -> Result {
         self.send(number)?;
-        assert_eq!(first(&*self.a.recv_timeout(PATIENCE)?), number);
+        assert_eq!(first(&self.a.recv_timeout(PATIENCE)?), number);
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl Way for Bridged {
             self.send(number * 2)?;
         }
         self.send(LAST)?;
-        assert_eq!(first(&*self.a.recv_timeout(PATIENCE)?), LAST);
+        assert_eq!(first(&self.a.recv_timeout(PATIENCE)?), LAST);
         Ok(())
     }
 }
@@ -267,7 +267,7 @@ fn send_in_order(directory: &Path, count: u64) -> Result {
 fn check_order(directory: &Path, count: u64) -> Result {
     let mut b = Transport::open_with("order", PATIENCE, &config(directory, SMALL))?;
     for number in 0..count {
-        let found = first(&*b.recv_timeout(PATIENCE)?);
+        let found = first(&b.recv_timeout(PATIENCE)?);
         if found != number {
             return Err(format!("message {number} is {found}").into());
         }

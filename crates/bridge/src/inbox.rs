@@ -254,15 +254,15 @@ impl Inbox {
             self.drop_unplaced(&piece);
             return;
         }
-        if state.queue.is_empty() {
-            if let (Some(producer), Piece::Messages { payload, at }) = (&mut state.producer, &mut piece) {
-                match self.place(producer, payload, at) {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(Misfit::Wrong(what)) => return self.break_off(state, &what),
-                    // The session's own thread finds the same, and tells the other bridge.
-                    Err(Misfit::Ended(_)) => {}
-                }
+        if state.queue.is_empty()
+            && let (Some(producer), Piece::Messages { payload, at }) = (&mut state.producer, &mut piece)
+        {
+            match self.place(producer, payload, at) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(Misfit::Wrong(what)) => return self.break_off(state, &what),
+                // The session's own thread finds the same, and tells the other bridge.
+                Err(Misfit::Ended(_)) => {}
             }
         }
         // Slots are what credit counts; their messages are not longer, and each has its length before it.

@@ -342,12 +342,13 @@ impl Keeper<'_> {
             inbox.end_behind(End::Died);
         }
         let told = inbox.sender_ended.load(Ordering::Relaxed) && inbox.stopped().is_some();
-        if !told && !matches!(self.ending, Some(Ending::BridgeGone | Ending::NetworkGone)) {
-            if let Some(lost) = self.link.lost(self.beat.timeout) {
-                self.ending = Some(lost);
-                inbox.stop(Stop::There(End::Died));
-                inbox.end_behind(End::Died);
-            }
+        if !told
+            && !matches!(self.ending, Some(Ending::BridgeGone | Ending::NetworkGone))
+            && let Some(lost) = self.link.lost(self.beat.timeout)
+        {
+            self.ending = Some(lost);
+            inbox.stop(Stop::There(End::Died));
+            inbox.end_behind(End::Died);
         }
         Ok(())
     }

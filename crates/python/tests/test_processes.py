@@ -268,8 +268,8 @@ def test_ctrl_c_ends_a_wait(name, child, wait):
 import sys
 import capnproto_shm_transport as cst
 with cst.Transport.create(sys.argv[1], slot_count=4) as a:
-    print("waits", flush=True)
     try:
+        print("waits", flush=True)
         {WAITS[wait]}
     except KeyboardInterrupt:
         print("interrupted", flush=True)

@@ -185,7 +185,7 @@ impl<'a> Death<'a> {
 
         let (tx, rx) = survivor.halves();
         let (tell, told) = channel();
-        let (sent, received, end, refused, noticed) = thread::scope(|scope| {
+        let (sent, received, end, refused, noticed, ended) = thread::scope(|scope| {
             let feeder = scope.spawn(move || feed(tx, talk, &told));
             let sent: usize = doomed.line().expect("it is ready").parse().unwrap();
             doomed.go();
@@ -195,11 +195,12 @@ impl<'a> Death<'a> {
             }
             let (received, end) = receive_all(rx, talk.waits);
             let noticed = now();
+            // Only now: a feeder that filled the ring and fell asleep in the operation would be woken by it.
+            let ended = self.end_of(&mut doomed);
             let _ = tell.send(());
-            (sent, received, end, feeder.join().unwrap(), noticed)
+            (sent, received, end, feeder.join().unwrap(), noticed, ended)
         });
 
-        let ended = self.end_of(&mut doomed);
         let last_publication = self.steps.iter().rposition(|step| step == "publish: after");
         let published = ended.lived.is_some() || last_publication.is_some_and(|last| self.step > last);
         let lengths = [&ordinary(RECEIVED..sent)[..], if published { talk.publishes } else { &[] }].concat();

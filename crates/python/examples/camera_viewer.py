@@ -61,8 +61,8 @@ def look(window: cst.Window, seen: Seen) -> np.void:
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     headers, pictures = [], []
     for message in (window[at] for at in range(FRAMES)):
-        header = np.frombuffer(message, HEADER, count=1)[0]
-        pixels = np.frombuffer(message, np.uint8, offset=HEADER.itemsize)
+        header = np.frombuffer(memoryview(message), HEADER, count=1)[0]
+        pixels = np.frombuffer(memoryview(message), np.uint8, offset=HEADER.itemsize)
         headers.append(header)
         pictures.append(pixels.reshape(header["height"], header["width"]))
         seen.addresses.add(message.address)
@@ -72,7 +72,8 @@ def look(window: cst.Window, seen: Seen) -> np.void:
     seen.exposure.append(int(headers[-1]["exposure_us"]))
     seen.latency_us.append((now - int(headers[-1]["taken_at"])) / 1000)
     seen.picture = pictures[-1][::8, ::8].copy()
-    return headers[0].copy()
+    oldest: np.void = headers[0].copy()
+    return oldest
 
 
 def watch(channel: cst.Transport, seconds: float, fps: int) -> Seen:
@@ -89,11 +90,11 @@ def watch(channel: cst.Transport, seconds: float, fps: int) -> Seen:
             brightness = seen.brightness[-1]
             if not asked["stop"][0] and time.monotonic() >= end:
                 asked["stop"] = 1
-                channel.send(asked, PATIENCE)
+                channel.send(asked.tobytes(), PATIENCE)
             elif oldest["exposure_us"] == asked["exposure_us"][0] and abs(brightness - BRIGHTNESS) > NEAR:
                 wanted = float(asked["exposure_us"][0]) * BRIGHTNESS / max(brightness, 1.0)
                 asked["exposure_us"] = min(max(wanted, 1), 1_000_000 // fps)
-                channel.send(asked, PATIENCE)
+                channel.send(asked.tobytes(), PATIENCE)
     return seen
 
 

@@ -72,7 +72,7 @@ for mode, times in measured.items():
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-bins = np.geomspace(0.3, 3000, 150)
+bins = np.geomspace(0.3, 3000, 150).tolist()
 for mode, times in measured.items():
     axes.hist(times, bins=bins, density=True, histtype="step", label=f"poll={mode}")
 axes.set(xscale="log", yscale="log", xlabel="round trip of 64 bytes, µs", ylabel="density")

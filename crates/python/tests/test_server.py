@@ -59,7 +59,7 @@ def test_calls_that_do_not_wait_and_timeouts(name):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_filter_says_who_may_connect(name, capfd):
+def test_a_filter_says_who_may_connect(name):
     asked = []
 
     def filter_(peer: cst.Peer) -> bool:

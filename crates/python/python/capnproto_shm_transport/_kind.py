@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from ._native import Transport
-
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ._native import Peer, Poll, Stats
+    from ._native import Peer, Poll, Stats, Transport
 
 
 class Duplex:

@@ -133,7 +133,7 @@ impl<'a, R: Owned> CapnpWindow<'a, R> {
         /// error stay.
         #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
         try_wait_for, wait_for, wait_for_timeout, wait_for_async(count: usize) -> (), RecvError
-            = |half, limit| half.window.fill(count, limit), ready half.window.filled(count);
+            = |half, limit| half.window.fill(count, limit), ready |polling| half.window.poll_filled(count, polling);
     }
 
     /// Messages that are held.

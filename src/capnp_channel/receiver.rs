@@ -67,7 +67,7 @@ impl<R: Owned> CapnpReceiver<R> {
         try_recv, recv, recv_timeout, recv_async() -> CapnpReader<'_, R>, RecvError = |half, limit| {
             let slot = half.consumer.recv_within(limit)?;
             Ok(CapnpReader::new(slot, &mut half.table, half.limits))
-        }, ready half.consumer.message_ready();
+        }, ready |polling| half.consumer.poll_received(polling);
 
         /// Borrows the newest message. Older ones are released unseen.
         #[errors("")]
@@ -75,7 +75,7 @@ impl<R: Owned> CapnpReceiver<R> {
             = |half, limit| {
                 let slot = half.consumer.recv_latest_within(limit)?;
                 Ok(CapnpReader::new(slot, &mut half.table, half.limits))
-            }, ready half.consumer.message_ready();
+            }, ready |polling| half.consumer.poll_received(polling);
 
         /// Copies the oldest message into a buffer of this half and releases it.
         ///
@@ -84,7 +84,7 @@ impl<R: Owned> CapnpReceiver<R> {
         /// while the buffer is smaller than the message.
         #[errors("")]
         try_recv_copied, recv_copied, recv_copied_timeout, recv_copied_async() -> CapnpMessage<'_, R>, RecvError
-            = |half, limit| half.copied(limit), ready half.consumer.message_ready();
+            = |half, limit| half.copied(limit), ready |polling| half.consumer.poll_received(polling);
     }
 
     /// Hands up to `max` messages to `each`, in their slots: those that are there when the call begins, and perhaps some

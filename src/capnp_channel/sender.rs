@@ -41,7 +41,8 @@ impl<M: Owned> CapnpSender<M> {
         #[errors("")]
         #[inline(always)]
         try_reserve, reserve, reserve_timeout, reserve_async() -> CapnpBuilder<'_, M>, SendError
-            = |half, limit| CapnpBuilder::reserve(&mut half.producer, 0, limit), ready half.producer.room_ready(0);
+            = |half, limit| CapnpBuilder::reserve(&mut half.producer, 0, limit),
+            ready |polling| half.producer.poll_room(0, polling);
 
         /// Reserves room for a frame of `bytes` bytes, a span of slots if one is too small. A frame is 8 bytes and the
         /// message's own words.
@@ -49,7 +50,7 @@ impl<M: Owned> CapnpSender<M> {
         try_reserve_with_capacity, reserve_with_capacity, reserve_with_capacity_timeout, reserve_with_capacity_async
             (bytes: usize) -> CapnpBuilder<'_, M>, SendError
             = |half, limit| CapnpBuilder::reserve(&mut half.producer, bytes, limit),
-            ready half.producer.room_ready(bytes);
+            ready |polling| half.producer.poll_room(bytes, polling);
 
         /// Builds a message in the next slot and publishes it. If `build` fails or panics, nothing is published. A
         /// message that outgrows the slot is copied once, into a span, for which this waits as for the slot.
@@ -80,7 +81,8 @@ impl<M: Owned> CapnpSender<M> {
         #[errors("[`SendError::Capnp`] if the bytes are not exactly one frame, [`SendError::TooLarge`] if they exceed \
             [`max_message_size`](Self::max_message_size).")]
         try_send_frame, send_frame, send_frame_timeout, send_frame_async(frame: &[u8]) -> (), SendError
-            = |half, limit| half.send_frame_within(frame, limit), ready half.producer.room_ready(frame.len());
+            = |half, limit| half.send_frame_within(frame, limit),
+            ready |polling| half.producer.poll_room(frame.len(), polling);
     }
 
     /// Builds a message in the next slot and publishes it. If `build` fails or panics, nothing is published. A message
@@ -126,8 +128,7 @@ impl<M: Owned> CapnpSender<M> {
     async fn send_spilled(&mut self, frame: Option<Vec<u64>>) -> Result<(), SendError> {
         let Some(frame) = frame else { return Ok(()) };
         let frame: &[u8] = bytemuck::cast_slice(&frame);
-        self.producer.room_ready(frame.len()).await?;
-        let mut span = self.producer.reserve_span_within(frame.len(), WaitLimit::None)?;
+        let mut span = self.producer.reserve_span_async(frame.len()).await?;
         span[..frame.len()].copy_from_slice(frame);
         span.commit(frame.len());
         Ok(())

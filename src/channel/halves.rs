@@ -82,14 +82,15 @@ impl<T: Pod> Sender<T> {
         #[errors("")]
         #[inline(always)]
         try_reserve, reserve, reserve_timeout, reserve_async() -> PodMut<'_, T>, SendError
-            = |half, limit| half.producer.reserve_within(limit).map(PodMut::new), ready half.producer.room_ready(0);
+            = |half, limit| half.producer.reserve_within(limit).map(PodMut::new),
+            ready |polling| half.producer.poll_room(0, polling);
 
         /// Copies a value into the next slot and publishes it.
         #[errors("")]
         #[inline(always)]
         try_send, send, send_timeout, send_async(value: &T) -> (), SendError
             = |half, limit| half.producer.send_within(bytemuck::bytes_of(value), limit),
-            ready half.producer.room_ready(0);
+            ready |polling| half.producer.poll_room(0, polling);
     }
 
     /// Begins to gather values that become visible together.
@@ -130,13 +131,14 @@ impl<R: Pod> Receiver<R> {
         #[errors("")]
         #[inline(always)]
         try_recv, recv, recv_timeout, recv_async() -> PodRef<'_, R>, RecvError
-            = |half, limit| half.consumer.recv_within(limit).map(PodRef::new), ready half.consumer.message_ready();
+            = |half, limit| half.consumer.recv_within(limit).map(PodRef::new),
+            ready |polling| half.consumer.poll_received(polling);
 
         /// Borrows the newest value. Older ones are released unseen.
         #[errors("")]
         try_recv_latest, recv_latest, recv_latest_timeout, recv_latest_async() -> PodRef<'_, R>, RecvError
             = |half, limit| half.consumer.recv_latest_within(limit).map(PodRef::new),
-            ready half.consumer.message_ready();
+            ready |polling| half.consumer.poll_received(polling);
 
         /// Takes the oldest value out of its slot, and returns it on the stack: for a large one see `recv_into`.
         ///
@@ -147,13 +149,13 @@ impl<R: Pod> Receiver<R> {
             let mut value = R::zeroed();
             half.recv_into_within(&mut value, limit)?;
             Ok(value)
-        }, ready half.consumer.message_ready();
+        }, ready |polling| half.consumer.poll_received(polling);
 
         /// Copies the oldest value into `out` and releases it. The copy never lies on the stack, so a value may be as
         /// large as a slot. For a peer that is not trusted, like `recv_copied`. On failure `out` is as it was.
         #[errors("")]
         try_recv_into, recv_into, recv_into_timeout, recv_into_async(out: &mut R) -> (), RecvError
-            = |half, limit| half.recv_into_within(out, limit), ready half.consumer.message_ready();
+            = |half, limit| half.recv_into_within(out, limit), ready |polling| half.consumer.poll_received(polling);
     }
 
     fn recv_into_within(&mut self, out: &mut R, limit: WaitLimit) -> Result<(), RecvError> {

@@ -147,7 +147,7 @@ impl<'a, R: Pod> PodWindow<'a, R> {
         /// stay.
         #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
         try_wait_for, wait_for, wait_for_timeout, wait_for_async(count: usize) -> (), RecvError
-            = |half, limit| half.window.fill(count, limit), ready half.window.filled(count);
+            = |half, limit| half.window.fill(count, limit), ready |polling| half.window.poll_filled(count, polling);
     }
 
     /// Values that are held.

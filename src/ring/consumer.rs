@@ -93,7 +93,7 @@ impl Consumer {
         #[errors("")]
         try_recv_copied, recv_copied, recv_copied_timeout, recv_copied_async(out: &mut Vec<u8>) -> usize, RecvError
             = |half, limit| half.copied(limit, |half, message| half.endpoint.view.copy_out(message, out)),
-            ready half.message_ready();
+            ready |polling| half.poll_received(polling);
     }
 
     /// Hands up to `max` messages to `each`: those that are there when the call begins, and perhaps some that come

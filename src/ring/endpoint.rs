@@ -8,6 +8,8 @@ use std::time::Instant;
 use super::interrupter::Interruption;
 use super::look_interval::LookInterval;
 use super::stop::Stop;
+#[cfg(feature = "async")]
+use super::task_wait::Waiting;
 use super::view::View;
 use crate::error::Corruption;
 #[cfg(feature = "async")]
@@ -44,6 +46,9 @@ pub(super) struct Endpoint {
     /// Calls of tasks since others were let run.
     #[cfg(feature = "async")]
     pub(super) turns: u32,
+    /// What the last call of a task waited with, or has left.
+    #[cfg(feature = "async")]
+    pub(super) waiting: Option<Box<Waiting>>,
 }
 
 impl Endpoint {
@@ -68,6 +73,8 @@ impl Endpoint {
             registration: None,
             #[cfg(feature = "async")]
             turns: 0,
+            #[cfg(feature = "async")]
+            waiting: None,
         };
         endpoint.choose_fence();
         endpoint

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
+use super::call::Polling;
 use super::consumer::Consumer;
 use super::endpoint::Endpoint;
 use super::producer::Producer;
 use super::stop::Stop;
+use super::task_wait::{Manners, Waiting};
 use super::waiting::{Waits, arm, check};
 use crate::error::{RecvError, SendError};
 use crate::poll::{Doze, Registration};
@@ -24,84 +26,8 @@ const TURNS: u32 = 128;
 /// How often a wait that lets others run first looks as long again before it lets them run again: what an executor does
 /// in between may take longer than the looks.
 const POLITE_LOOKS: u32 = 3;
-/// Waits after which such a wait tries to look first.
-const TRIED: u32 = 16;
-
-/// A task's wait until a half has a number of slots, or an end.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    need: u64,
-    /// When the first looks had found nothing.
-    began: Option<Instant>,
-    /// Whether the half sleeps on its event, or has slept.
-    armed: bool,
-    armed_at: Option<Instant>,
-    slept: bool,
-    looks: u32,
-    /// Of a half that looks at intervals.
-    timer: Option<Timer>,
-    /// Whether others run before the first looks.
-    manners: Option<Manners>,
-    /// Whether there was a turn of this wait.
-    begun: bool,
-}
-
-/// Whether what is waited for comes by itself, or only after other tasks of this thread have run: then they run first.
-#[derive(Clone, Copy, Debug, Default)]
-struct Manners {
-    comes_alone: bool,
-    /// Waits in which others ran first since it was last tried to look first.
-    waits: u32,
-}
-
-impl Manners {
-    /// Whether others run first in this wait.
-    fn yields(&mut self) -> bool {
-        self.waits += 1;
-        !self.comes_alone && self.waits < TRIED
-    }
-
-    /// After looking first.
-    fn looked(&mut self, found: bool) {
-        *self = Self { comes_alone: found, waits: 0 };
-    }
-}
-
-/// The same as a future.
-struct Ready<'a, H> {
-    half: &'a mut H,
-    waiting: Waiting,
-}
-
-impl<'a, H: Waits> Ready<'a, H> {
-    fn new(half: &'a mut H, need: u64) -> Self {
-        half.endpoint().choose_fence();
-        Self { half, waiting: Waiting::new(need) }
-    }
-}
-
-impl<H: Waits> Future for Ready<'_, H> {
-    type Output = Result<(), Stop>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { half, waiting } = self.get_mut();
-        waiting.poll(*half, cx)
-    }
-}
 
 impl Waiting {
-    pub(crate) fn new(need: u64) -> Self {
-        let (began, armed_at, timer) = (None, None, None);
-        let (armed, slept, manners, begun) = (false, false, None, false);
-        Self { need, began, armed, armed_at, slept, looks: 0, timer, manners, begun }
-    }
-
-    /// A wait in which others run before the first looks, unless what is waited for comes by itself.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn polite(need: u64) -> Self {
-        Self { manners: Some(Manners::default()), ..Self::new(need) }
-    }
-
     /// Whether the half is ready. After that a new wait begins.
     fn poll<H: Waits>(&mut self, half: &mut H, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let polled = self.wait(half, cx);
@@ -227,49 +153,62 @@ fn let_others_run(cx: &mut Context<'_>) {
     cx.waker().wake_by_ref();
 }
 
-/// Lets other tasks run now and then, also where there is always something to do.
-struct Turn<'a>(&'a mut u32);
-
-impl Future for Turn<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        *self.0 += 1;
-        if *self.0 < TURNS {
+impl Endpoint {
+    /// Lets other tasks run now and then, also where there is always something to do.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turns += 1;
+        if self.turns < TURNS {
             return Poll::Ready(());
         }
-        *self.0 = 0;
+        self.turns = 0;
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A call's wait, which begins after a turn of others if that is due.
+    fn poll_begun(&mut self, Polling { waits, cx }: &mut Polling<'_, '_>) -> Poll<Box<Waiting>> {
+        if **waits {
+            return Poll::Ready(self.waiting.take().unwrap_or_default());
+        }
+        ready!(self.poll_turn(cx));
+        **waits = true;
+        let mut waiting = self.waiting.take().unwrap_or_default();
+        // A future that was dropped may have left it in the middle.
+        *waiting = Waiting::new(1);
+        Poll::Ready(waiting)
+    }
+
+    /// Whether it is this task's turn, without a turn for others.
+    #[inline(always)]
+    fn goes_on(&mut self) -> bool {
+        let goes_on = self.turns < TURNS - 1;
+        self.turns += u32::from(goes_on);
+        goes_on
     }
 }
 
 impl Consumer {
-    /// Until a call that does not wait finds a message, or an end.
-    #[inline]
-    pub(crate) async fn message_ready(&mut self) -> Result<(), RecvError> {
-        Turn(&mut self.endpoint.turns).await;
-        while !self.has_message()? {
-            Ready::new(self, 1).await?;
+    /// Whether a call that does not wait finds a message, or an end.
+    #[inline(always)]
+    pub(crate) fn poll_received(&mut self, polling: &mut Polling<'_, '_>) -> Poll<Result<(), RecvError>> {
+        if self.message_is_known() && self.endpoint.goes_on() {
+            return Poll::Ready(Ok(()));
         }
-        Ok(())
+        self.poll_next(polling)
     }
 
-    /// The same while nothing from `first` on is released.
-    pub(super) async fn message_ready_holding(&mut self, first: Option<u64>) -> Result<(), RecvError> {
-        struct Holding<'a>(&'a mut Consumer);
-        impl Drop for Holding<'_> {
-            fn drop(&mut self) {
-                self.0.held = None;
-            }
-        }
-        self.held = first;
-        Holding(self).0.message_ready().await
+    #[cold]
+    #[inline(never)]
+    fn poll_next(&mut self, polling: &mut Polling<'_, '_>) -> Poll<Result<(), RecvError>> {
+        let mut waiting = ready!(self.endpoint.poll_begun(polling));
+        let polled = self.poll_message(&mut waiting, polling.cx);
+        self.endpoint.waiting = Some(waiting);
+        polled
     }
 
     /// Lets other tasks run now and then; for who is polled, before it looks.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx)
+        self.endpoint.poll_turn(cx)
     }
 
     /// Whether a call that does not wait finds a message, or an end; for who is polled.
@@ -285,26 +224,90 @@ impl Consumer {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether a message is known, without a look.
+    #[inline(always)]
+    fn message_is_known(&self) -> bool {
+        let (next, view) = (self.next_sequence(), &self.endpoint.view);
+        next != self.known() && view.length(next).load(Ordering::Relaxed) != SKIP
+    }
+
     /// Whether a message is known; what is skipped before it is stepped over.
     #[inline]
     fn has_message(&mut self) -> Result<bool, RecvError> {
         loop {
-            if self.next_sequence() == self.known() && !self.refill(true) {
-                return Ok(false);
-            }
-            let length = self.endpoint.view.length(self.next_sequence()).load(Ordering::Relaxed);
-            if length != SKIP {
+            if self.message_is_known() {
                 return Ok(true);
             }
-            self.step_over_skip()?;
+            if self.next_sequence() != self.known() {
+                self.step_over_skip()?;
+            } else if !self.refill(true) {
+                return Ok(false);
+            }
         }
     }
 }
 
 impl Producer {
+    /// Whether a call that does not wait gets a slot, or a span for more bytes than fit one, or an error.
+    #[inline(always)]
+    pub(crate) fn poll_room(
+        &mut self,
+        bytes: usize,
+        polling: &mut Polling<'_, '_>,
+    ) -> Poll<Result<(), SendError>> {
+        if bytes <= self.slot_size() && self.known_free() > 0 && self.endpoint.goes_on() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_next(bytes, polling)
+    }
+
+    /// The same for a call that sends no spans.
+    #[inline(always)]
+    pub(crate) fn poll_one(
+        &mut self,
+        bytes: usize,
+        polling: &mut Polling<'_, '_>,
+    ) -> Poll<Result<(), SendError>> {
+        if bytes > self.slot_size() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_room(bytes, polling)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_next(&mut self, bytes: usize, polling: &mut Polling<'_, '_>) -> Poll<Result<(), SendError>> {
+        let mut waiting = ready!(self.endpoint.poll_begun(polling));
+        let polled = self.poll_slots_for(bytes, &mut waiting, polling.cx);
+        self.endpoint.waiting = Some(waiting);
+        polled
+    }
+
+    fn poll_slots_for(
+        &mut self,
+        bytes: usize,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        if bytes <= self.slot_size() {
+            return self.poll_slots(1, waiting, cx);
+        }
+        if bytes > self.max_message_size() {
+            return Poll::Ready(Ok(()));
+        }
+        let (skipped, slots) = self.span(bytes);
+        if skipped + slots > self.endpoint.view.slot_count() {
+            ready!(self.poll_slots(skipped, waiting, cx))?;
+            // From now on none is to be skipped.
+            self.skip_beforehand(skipped);
+            return self.poll_slots(slots, waiting, cx);
+        }
+        self.poll_slots(skipped + slots, waiting, cx)
+    }
+
     /// Lets other tasks run now and then; for who is polled, before it looks.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut Turn(&mut self.endpoint.turns)).poll(cx)
+        self.endpoint.poll_turn(cx)
     }
 
     /// Whether a call that does not wait gets a slot, or an error; for who is polled.
@@ -325,51 +328,10 @@ impl Producer {
     ) -> Poll<Result<(), SendError>> {
         waiting.need = slots;
         while self.known_free() < slots {
+            self.endpoint.interval.pause();
             ready!(waiting.poll(self, cx))?;
         }
         waiting.found(self);
         Poll::Ready(Ok(()))
-    }
-
-    /// Until a call that does not wait gets a slot, or an error: also for a message that fits no slot.
-    #[inline]
-    pub(crate) async fn slot_ready(&mut self, bytes: usize) -> Result<(), SendError> {
-        if bytes <= self.slot_size() { self.room_ready(0).await } else { Ok(()) }
-    }
-
-    /// Until a call that does not wait gets a slot for `bytes` bytes, or a span of slots, or an error.
-    #[inline]
-    pub(crate) async fn room_ready(&mut self, bytes: usize) -> Result<(), SendError> {
-        if bytes > self.slot_size() {
-            return self.span_ready(bytes).await;
-        }
-        Turn(&mut self.endpoint.turns).await;
-        if self.known_free() == 0 {
-            self.slots_ready(1).await?;
-        }
-        Ok(())
-    }
-
-    /// Until a call that does not wait gets a span of slots for `bytes` bytes, or an error.
-    pub(crate) async fn span_ready(&mut self, bytes: usize) -> Result<(), SendError> {
-        Turn(&mut self.endpoint.turns).await;
-        if bytes > self.max_message_size() {
-            return Ok(());
-        }
-        let (skipped, slots) = self.span(bytes);
-        if skipped + slots > self.endpoint.view.slot_count() {
-            self.slots_ready(skipped).await?;
-            self.skip_beforehand(skipped);
-            return self.slots_ready(slots).await;
-        }
-        self.slots_ready(skipped + slots).await
-    }
-
-    async fn slots_ready(&mut self, slots: u64) -> Result<(), SendError> {
-        if self.known_free() < slots {
-            self.endpoint.interval.pause();
-            Ready::new(self, slots).await?;
-        }
-        Ok(())
     }
 }

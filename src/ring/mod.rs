@@ -9,6 +9,8 @@
 mod batch;
 #[cfg(feature = "async")]
 mod bytes;
+#[cfg(feature = "async")]
+mod call;
 mod consumer;
 mod endpoint;
 #[cfg(feature = "async")]
@@ -22,6 +24,8 @@ mod ready;
 mod slot;
 mod stats;
 mod stop;
+#[cfg(feature = "async")]
+mod task_wait;
 mod totals;
 mod view;
 mod wait_limit;
@@ -31,13 +35,15 @@ mod window;
 pub use batch::Batch;
 #[cfg(feature = "async")]
 pub(crate) use bytes::Partly;
-pub use consumer::Consumer;
 #[cfg(feature = "async")]
-pub(crate) use future::Waiting;
+pub(crate) use call::Call;
+pub use consumer::Consumer;
 pub use interrupter::Interrupter;
 pub use producer::Producer;
 pub use slot::{ReadSlot, WriteSlot};
 pub use stats::RingStats;
+#[cfg(feature = "async")]
+pub(crate) use task_wait::Waiting;
 pub(crate) use totals::Counted;
 pub(crate) use wait_limit::{WaitLimit, waiting_forms};
 pub use window::Window;

@@ -3,9 +3,9 @@
 use std::task::{Context, Poll};
 
 use super::consumer::Consumer;
-use super::future::Waiting;
 use super::producer::Producer;
 use super::slot::WriteSlot;
+use super::task_wait::Waiting;
 use super::wait_limit::WaitLimit;
 use crate::error::{RecvError, SendError};
 

@@ -19,7 +19,7 @@ impl Producer {
         #[errors("")]
         #[inline(always)]
         try_reserve, reserve, reserve_timeout, reserve_async() -> WriteSlot<'_>, SendError
-            = |half, limit| half.reserve_within(limit), ready half.room_ready(0);
+            = |half, limit| half.reserve_within(limit), ready |polling| half.poll_room(0, polling);
 
         /// Reserves adjacent slots for one message of up to `bytes` bytes.
         ///
@@ -28,13 +28,13 @@ impl Producer {
         #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
         try_reserve_span, reserve_span, reserve_span_timeout, reserve_span_async(bytes: usize)
             -> WriteSlot<'_>, SendError
-            = |half, limit| half.reserve_span_within(bytes, limit), ready half.span_ready(bytes);
+            = |half, limit| half.reserve_span_within(bytes, limit), ready |polling| half.poll_room(bytes, polling);
 
         /// Copies one message into the next slot and publishes it.
         #[errors("[`SendError::TooLarge`] for more than [`slot_size`](Self::slot_size) bytes.")]
         #[inline(always)]
         try_send, send, send_timeout, send_async(message: &[u8]) -> (), SendError
-            = |half, limit| half.send_within(message, limit), ready half.slot_ready(message.len());
+            = |half, limit| half.send_within(message, limit), ready |polling| half.poll_one(message.len(), polling);
     }
 
     /// The next slot, if it is known to be free from an earlier look: a [`try_reserve`](Self::try_reserve) without
@@ -191,12 +191,12 @@ impl Consumer {
         #[errors("")]
         #[inline(always)]
         try_recv, recv, recv_timeout, recv_async() -> ReadSlot<'_>, RecvError
-            = |half, limit| half.recv_within(limit), ready half.message_ready();
+            = |half, limit| half.recv_within(limit), ready |polling| half.poll_received(polling);
 
         /// Borrows the newest message. Older ones are released unseen.
         #[errors("")]
         try_recv_latest, recv_latest, recv_latest_timeout, recv_latest_async() -> ReadSlot<'_>, RecvError
-            = |half, limit| half.recv_latest_within(limit), ready half.message_ready();
+            = |half, limit| half.recv_latest_within(limit), ready |polling| half.poll_received(polling);
     }
 
     /// The oldest message, if it is known to be there from an earlier look and is no longer than a slot: a

@@ -53,14 +53,14 @@ impl Deadline {
 const _: () = assert!(size_of::<WaitLimit>() <= 16);
 
 /// Writes the forms of a call that may wait: `try_x` never does, `x` does without end, `x_timeout` does at most so long,
-/// and `x_async` is a future, which after `ready` does what `try_x` does.
+/// and `x_async` is a future, which does what `try_x` does once `ready` says that it would not wait.
 ///
 /// ```text
 /// waiting_forms! {
 ///     /// What the call does.
 ///     #[errors("Which, when, beyond those of every such call.")]
 ///     try_x, x, x_timeout, x_async(argument: Type) -> Output, Error = |half, limit| half.x_within(argument, limit),
-///         ready half.x_ready(argument);
+///         ready |polling| half.poll_x(argument, polling);
 /// }
 /// ```
 macro_rules! waiting_forms {
@@ -70,7 +70,7 @@ macro_rules! waiting_forms {
         $(#[inline($inline:ident)])?
         $try_name:ident, $name:ident, $timeout_name:ident $(, $async_name:ident)? ($($arg:ident : $type:ty),*)
             -> $output:ty, $error:ident
-            = |$half:ident, $limit:ident| $call:expr $(, ready $ready:expr)?;
+            = |$half:ident, $limit:ident| $call:expr $(, ready |$polling:ident| $ready:expr)?;
     )*) => {$(
         waiting_forms!(@form [$(#[doc = $doc])*] [" Never waits."]
             [concat!(" ", waiting_forms!(@not_now $error), " ", $errors)] [$($inline)?]
@@ -82,11 +82,11 @@ macro_rules! waiting_forms {
             [concat!(" ", waiting_forms!(@timeout $error), " ", $errors)] [$($inline)?]
             $timeout_name [$($arg: $type),*] [wait: ::std::time::Duration] $output, $error, $half, $limit,
             $crate::ring::WaitLimit::AtMost(wait), $call);
-        waiting_forms!(@async [$(#[doc = $doc])*] [$errors] [$($async_name: $ready)?] [$($arg: $type),*]
+        waiting_forms!(@async [$(#[doc = $doc])*] [$errors] [$($async_name: $polling $ready)?] [$($arg: $type),*]
             $output, $error, $half, $limit, $call);
     )*};
     (@async [$(#[doc = $doc:literal])*] [$errors:literal] [] $($rest:tt)*) => {};
-    (@async [$(#[doc = $doc:literal])*] [$errors:literal] [$name:ident: $ready:expr] [$($arg:ident : $type:ty),*]
+    (@async [$(#[doc = $doc:literal])*] [$errors:literal] [$name:ident: $polling:ident $ready:expr] [$($arg:ident : $type:ty),*]
         $output:ty, $error:ident, $half:ident, $limit:ident, $call:expr
     ) => {
         $(#[doc = $doc])*
@@ -102,11 +102,12 @@ macro_rules! waiting_forms {
         /// With the feature `tokio`, in a tokio runtime that was built without `enable_io`, as tokio's own types do.
         #[cfg(feature = "async")]
         #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
-        pub async fn $name(&mut self $(, $arg: $type)*) -> Result<$output, $error> {
-            let $half = self;
-            $ready.await?;
-            let $limit = $crate::ring::WaitLimit::None;
-            $call
+        #[inline(always)]
+        pub fn $name(&mut self $(, $arg: $type)*) -> impl Future<Output = Result<$output, $error>> {
+            $crate::ring::Call::new(self, move |$half, $polling| $ready, move |$half| {
+                let $limit = $crate::ring::WaitLimit::None;
+                $call
+            })
         }
     };
     (@no_descriptor SendError) => {

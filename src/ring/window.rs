@@ -2,7 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Index;
+#[cfg(feature = "async")]
+use std::task::{Poll, ready};
 
+#[cfg(feature = "async")]
+use super::call::Polling;
 use super::consumer::Consumer;
 use super::view::Message;
 use super::wait_limit::{WaitLimit, waiting_forms};
@@ -55,18 +59,21 @@ impl<'a> Window<'a> {
         /// error stay.
         #[errors("[`WindowTooLarge`](RecvError::WindowTooLarge) if `count` exceeds the slots of the ring.")]
         try_wait_for, wait_for, wait_for_timeout, wait_for_async(count: usize) -> (), RecvError
-            = |window, limit| window.fill(count, limit), ready window.filled(count);
+            = |window, limit| window.fill(count, limit), ready |polling| window.poll_filled(count, polling);
     }
 
-    /// Until `count` messages are held, or a call that does not wait gets an error.
+    /// Whether `count` messages are held, or a call that does not wait gets an error.
     #[cfg(feature = "async")]
-    pub(crate) async fn filled(&mut self, count: usize) -> Result<(), RecvError> {
+    pub(crate) fn poll_filled(
+        &mut self,
+        count: usize,
+        polling: &mut Polling<'_, '_>,
+    ) -> Poll<Result<(), RecvError>> {
         while self.held.len() < count.min(self.consumer.slot_count()) {
-            let oldest = self.held.front().map(Message::sequence);
-            self.consumer.message_ready_holding(oldest).await?;
+            ready!(self.holding(|consumer| consumer.poll_received(polling)))?;
             self.fill(self.held.len() + 1, WaitLimit::None)?;
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     pub(crate) fn fill(&mut self, count: usize, limit: WaitLimit) -> Result<(), RecvError> {
@@ -76,15 +83,19 @@ impl<'a> Window<'a> {
         }
         let deadline = limit.started();
         while self.held.len() < count {
-            let receive = |consumer: &mut Consumer| consumer.message(deadline.left());
-            let message = match self.held.front() {
-                Some(oldest) => self.consumer.hold(oldest.sequence(), receive),
-                // Nothing is held: a sender may wait for what is skipped before the first message.
-                None => receive(self.consumer),
-            }?;
+            let message = self.holding(|consumer| consumer.message(deadline.left()))?;
             self.held.push_back(message);
         }
         Ok(())
+    }
+
+    /// Does `receive`, in which nothing that is held is released.
+    fn holding<T>(&mut self, receive: impl FnOnce(&mut Consumer) -> T) -> T {
+        match self.held.front() {
+            Some(oldest) => self.consumer.hold(oldest.sequence(), receive),
+            // Nothing is held: a sender may wait for what is skipped before the first message.
+            None => receive(self.consumer),
+        }
     }
 
     /// The first sequence that is not released.

@@ -396,9 +396,12 @@ macro_rules! delegate {
                 #[doc = concat!("As [`", stringify!($type), "::", stringify!($async_name), "`].")]
                 #[cfg(feature = "async")]
                 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
-                #[inline]
-                pub async fn $async_name(&mut self, $($async_arg: $async_kind),*) -> $async_result {
-                    self.0.$half.$async_name($($async_arg),*).await
+                #[inline(always)]
+                pub fn $async_name(
+                    &mut self,
+                    $($async_arg: $async_kind),*
+                ) -> impl Future<Output = $async_result> {
+                    self.0.$half.$async_name($($async_arg),*)
                 }
             )*
         }

@@ -9,15 +9,17 @@
 //! - A function takes the part that it needs, [`Tx`] or [`Rx`], never the whole handle. So a sender and a receiver in
 //!   two threads share nothing but [`Shared`], which they only read.
 
+use std::mem;
 use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use transport::{
-    Batch, Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, ReadSlot, Side,
+    AtHand, Batch, Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, ReadSlot, Side,
     StatsHandle, Transport, Window, WriteSlot,
 };
 
+use crate::receive::cshm_read_slot;
 use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED, CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, Outcome, cshm_status};
 
@@ -31,6 +33,9 @@ pub struct cshm_transport {
     ends: Ends,
 }
 
+/// No sequence that a ring ever reaches.
+const NOTHING: u64 = u64::MAX;
+
 /// The sending half, and what is open on it.
 pub(crate) struct Tx {
     /// Before what it borrows from: parts drop in order.
@@ -38,13 +43,18 @@ pub(crate) struct Tx {
     pub(crate) batch: Option<Batch<'static>>,
     /// None once closed.
     producer: Option<NonNull<Producer>>,
+    /// The sequence of a slot that is reserved without a guard: open until the producer has passed it. A sender waits for
+    /// its own stores while the peer reads, so this is the only one that a reservation takes.
+    bare: u64,
     /// Bytes of every message, if they are values of one type; else 0.
     pub(crate) value_size: usize,
 }
 
 /// The receiving half, and what is open on it.
 pub(crate) struct Rx {
-    pub(crate) slot: Option<ReadSlot<'static>>,
+    /// Whether a message is open. It has no guard: dropping one releases whatever was received, and so does
+    /// [`release`](Self::release).
+    open: bool,
     pub(crate) window: Option<Window<'static>>,
     /// None while somebody else has it, and once closed.
     consumer: Option<NonNull<Consumer>>,
@@ -101,36 +111,72 @@ fn closed() -> Failed {
 }
 
 impl Tx {
-    /// The half, if nothing borrows it.
+    /// The half, if nothing is open on it.
     #[inline(always)]
     pub(crate) fn idle(&mut self) -> Outcome<&'static mut Producer> {
-        if self.slot.is_some() || self.batch.is_some() {
-            return Err(self.taken());
-        }
-        self.half()
+        self.idle_now().ok_or_else(|| self.taken())
     }
 
-    /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
+    /// The half, if nothing is open on it: as [`idle`](Self::idle), without a word about why not.
     #[inline(always)]
     pub(crate) fn idle_now(&mut self) -> Option<&'static mut Producer> {
+        let bare = self.bare;
+        self.without_guard().filter(|producer| producer.next_sequence() != bare)
+    }
+
+    /// The half, if a slot of it is reserved without a guard.
+    #[inline(always)]
+    fn with_bare_slot(&mut self) -> Option<&'static mut Producer> {
+        let bare = self.bare;
+        self.without_guard().filter(|producer| producer.next_sequence() == bare)
+    }
+
+    /// The half, if no guard borrows it.
+    #[inline(always)]
+    fn without_guard(&mut self) -> Option<&'static mut Producer> {
         if self.slot.is_some() || self.batch.is_some() {
             return None;
         }
-        // SAFETY: as in `half`.
+        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so this
+        // is the only reference.
         self.producer.map(|mut producer| unsafe { producer.as_mut() })
     }
 
+    /// Whether a reservation is open.
     #[inline(always)]
-    fn half(&mut self) -> Outcome<&'static mut Producer> {
-        let mut producer = self.producer.ok_or_else(closed)?;
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, as
-        // the callers have checked, so this is the only reference.
-        Ok(unsafe { producer.as_mut() })
+    pub(crate) fn has_reserved(&mut self) -> bool {
+        self.slot.is_some() || self.with_bare_slot().is_some()
     }
 
+    /// Reserves the next slot without a guard, if it is known to be free.
+    #[inline(always)]
+    pub(crate) fn reserve_bare(&mut self) -> Option<(*mut u8, usize)> {
+        let producer = self.idle_now()?;
+        let sequence = producer.next_sequence();
+        let mut slot = producer.reserve_at_hand()?;
+        self.bare = sequence;
+        Some((slot.as_mut_ptr(), slot.len()))
+    }
+
+    /// Commits a slot that is reserved without a guard.
+    #[inline(always)]
+    pub(crate) fn commit_bare(&mut self, len: usize) -> AtHand {
+        self.with_bare_slot().map_or(AtHand::No, |producer| producer.commit_at_hand(len))
+    }
+
+    /// Gives up what is reserved.
+    pub(crate) fn abort(&mut self) {
+        self.slot = None;
+        self.bare = NOTHING;
+    }
+
+    /// Why the half is not idle.
     #[cold]
-    fn taken(&self) -> Failed {
-        busy(if self.slot.is_some() {
+    fn taken(&mut self) -> Failed {
+        if self.is_closed() {
+            return closed();
+        }
+        busy(if self.has_reserved() {
             "a reservation is open; commit or abort it first"
         } else {
             "a batch is open; publish it first"
@@ -140,7 +186,7 @@ impl Tx {
     /// The open batch, if one is, and no reservation.
     #[inline(always)]
     pub(crate) fn gathering(&mut self) -> Outcome<Option<&'static mut Batch<'static>>> {
-        if self.slot.is_some() {
+        if self.has_reserved() {
             return Err(self.taken());
         }
         let Some(batch) = &mut self.batch else { return Ok(None) };
@@ -154,9 +200,23 @@ impl Tx {
         self.producer.is_none()
     }
 
+    /// Bytes of what is reserved, if something is.
+    pub(crate) fn capacity(&mut self) -> Option<usize> {
+        if let Some(slot) = &self.slot {
+            return Some(slot.len());
+        }
+        self.with_bare_slot().map(|producer| producer.slot_size())
+    }
+
+    /// Wakes the peer, after a commit that found it asleep.
+    pub(crate) fn wake_peer(&mut self) -> Outcome {
+        self.idle()?.wake_peer();
+        Ok(())
+    }
+
     /// Ends whatever is open: aborts the reservation, publishes the batch.
     fn settle(&mut self) {
-        self.slot = None;
+        self.abort();
         self.batch = None;
     }
 }
@@ -165,7 +225,7 @@ impl Rx {
     /// The half, if nothing borrows it.
     #[inline(always)]
     pub(crate) fn idle(&mut self) -> Outcome<&'static mut Consumer> {
-        if self.slot.is_some() || self.window.is_some() {
+        if self.open || self.window.is_some() {
             return Err(self.taken());
         }
         let mut consumer = self.consumer.ok_or_else(|| self.gone())?;
@@ -177,11 +237,35 @@ impl Rx {
     /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
     #[inline(always)]
     pub(crate) fn idle_now(&mut self) -> Option<&'static mut Consumer> {
-        if self.slot.is_some() || self.window.is_some() {
+        if self.open || self.window.is_some() {
             return None;
         }
         // SAFETY: as in `idle`.
         self.consumer.map(|mut consumer| unsafe { consumer.as_mut() })
+    }
+
+    /// Keeps a message open, and says where it is.
+    #[inline(always)]
+    pub(crate) fn hold(&mut self, message: ReadSlot<'static>) -> cshm_read_slot {
+        let said = cshm_read_slot::of(&message);
+        mem::forget(message);
+        self.open = true;
+        said
+    }
+
+    /// Releases the message that is open, if one is.
+    #[inline(always)]
+    pub(crate) fn release(&mut self) -> AtHand {
+        let (true, Some(mut consumer)) = (self.open, self.consumer) else { return AtHand::No };
+        self.open = false;
+        // SAFETY: as in `idle`: no guard is open.
+        unsafe { consumer.as_mut() }.release_at_hand()
+    }
+
+    /// Wakes the peer, after a release that found it asleep.
+    pub(crate) fn wake_peer(&mut self) -> Outcome {
+        self.idle()?.wake_peer();
+        Ok(())
     }
 
     /// The half, for a while in which this handle does not give it to anybody: C code runs meanwhile.
@@ -199,7 +283,7 @@ impl Rx {
 
     #[cold]
     fn taken(&self) -> Failed {
-        busy(if self.slot.is_some() {
+        busy(if self.open {
             "a message is open; release it first"
         } else {
             "a window is open; close it first"
@@ -226,9 +310,9 @@ impl Rx {
     }
 
     /// Ends whatever is open: releases messages.
-    fn settle(&mut self) {
-        self.slot = None;
+    fn settle(&mut self) -> Outcome {
         self.window = None;
+        if self.release() == AtHand::PeerSleeps { self.wake_peer() } else { Ok(()) }
     }
 }
 
@@ -237,8 +321,8 @@ impl cshm_transport {
     pub(crate) fn boxed(transport: Transport, sends: MessageKind) -> *mut Self {
         let value_size = if let MessageKind::Pod { size, .. } = sends { size } else { 0 };
         let handle = Self {
-            tx: Tx { slot: None, batch: None, producer: None, value_size },
-            rx: Rx { slot: None, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
+            tx: Tx { slot: None, batch: None, producer: None, bare: NOTHING, value_size },
+            rx: Rx { open: false, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
             shared: None,
             listener: None,
             ends: Ends::Whole(transport),
@@ -327,7 +411,7 @@ impl cshm_transport {
         // SAFETY: the caller's promise.
         let handle = unsafe { handle.as_mut() }.ok_or_else(|| Failed::null("transport"))?;
         handle.tx.idle()?;
-        if handle.rx.slot.is_some() || handle.rx.window.is_some() {
+        if handle.rx.open || handle.rx.window.is_some() {
             return Err(handle.rx.taken());
         }
         if handle.rx.is_draining() {
@@ -340,6 +424,7 @@ impl cshm_transport {
     fn point(&mut self) {
         let (producer, consumer) = self.ends.halves();
         self.tx.producer = producer.map(NonNull::from);
+        self.tx.bare = NOTHING;
         self.rx.consumer = consumer.map(NonNull::from);
         self.rx.away = match self.ends {
             Ends::Closed => Away::Closed,
@@ -437,7 +522,7 @@ impl cshm_transport {
             return Err(self.rx.gone());
         }
         self.tx.settle();
-        self.rx.settle();
+        self.rx.settle()?;
         self.shared = None;
         // Stops and joins its thread.
         self.listener = None;

@@ -257,6 +257,21 @@ constexpr std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noex
     return whole > 0 ? static_cast<std::int64_t>(whole) : 1;
 }
 
+// A reservation, if the status says that there is one.
+struct Reserved {
+    cshm_write_slot slot;
+    Status status;
+};
+
+// The short way first, whose result stays in registers: a sender that is ahead of its peer waits for its own stores.
+inline Reserved reserve(cshm_transport* transport, std::int64_t time) noexcept {
+    const cshm_write_slot slot = cshm_reserve_at_hand(transport);
+    if (slot.data != nullptr) return {slot, CSHM_OK};
+    cshm_write_slot found{};
+    const Status status = cshm_reserve(transport, time, &found);
+    return {found, status};
+}
+
 struct FreeConfig {
     void operator()(cshm_config* config) const noexcept { cshm_config_free(config); }
 };
@@ -701,8 +716,7 @@ public:
     // Sending.
 
     Must<WriteSlot> reserve() {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
+        const auto [slot, status] = detail::reserve(get(), CSHM_FOREVER);
         return Policy::template must<WriteSlot>(status, get(), slot);
     }
     Maybe<WriteSlot> try_reserve() { return reserve_within(CSHM_NOW); }
@@ -904,8 +918,7 @@ private:
     }
 
     Maybe<WriteSlot> reserve_within(std::int64_t time) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), time, &slot);
+        const auto [slot, status] = detail::reserve(get(), time);
         return Policy::template maybe<WriteSlot>(status, get(), slot);
     }
     Maybe<WriteSlot> reserve_span_within(std::size_t bytes, std::int64_t time) {
@@ -1095,8 +1108,7 @@ public:
     }
 
     Must<WriteValue> reserve() {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
+        const auto [slot, status] = detail::reserve(get(), CSHM_FOREVER);
         return Policy::template must<WriteValue>(status, get(), slot);
     }
     Maybe<WriteValue> try_reserve() { return reserve_within(CSHM_NOW); }
@@ -1176,8 +1188,7 @@ private:
         }
     }
     Maybe<WriteValue> reserve_within(std::int64_t time) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), time, &slot);
+        const auto [slot, status] = detail::reserve(get(), time);
         return Policy::template maybe<WriteValue>(status, get(), slot);
     }
     Maybe<ReadValue> recv_within(std::int64_t time) {

@@ -274,8 +274,7 @@ public:
 
     // A message in the next slot.
     Must<Builder> reserve() {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
+        const auto [slot, status] = detail::reserve(get(), CSHM_FOREVER);
         return Policy::template must<Builder>(status, get(), slot, leftovers_.get(), std::int64_t{CSHM_FOREVER});
     }
     Maybe<Builder> try_reserve() { return reserve_within(CSHM_NOW); }
@@ -292,8 +291,7 @@ public:
     }
     // Sends a copy of a message that exists.
     Must<void> send(typename M::Reader message) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
+        const auto [slot, status] = detail::reserve(get(), CSHM_FOREVER);
         if (status != CSHM_OK) return Policy::template must<void>(status);
         Builder builder(get(), slot, leftovers_.get(), CSHM_FOREVER);
         builder.set(message);
@@ -385,8 +383,7 @@ private:
         return options;
     }
     Maybe<Builder> reserve_within(std::int64_t time) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), time, &slot);
+        const auto [slot, status] = detail::reserve(get(), time);
         return Policy::template maybe<Builder>(status, get(), slot, leftovers_.get(), time);
     }
     Maybe<Reader> recv_within(std::int64_t time) {

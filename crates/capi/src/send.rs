@@ -199,6 +199,33 @@ pub unsafe extern "C" fn cshm_send(
     len: usize,
     timeout_ns: i64,
 ) -> cshm_status {
+    if !transport.is_null() && !data.is_null() {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx_of(transport) };
+        if let Some((slot, capacity)) = tx.reserve_bare() {
+            if len <= capacity && !tx.is_no_value(len) {
+                // SAFETY: the slot has so many bytes, and the header's contract.
+                unsafe { ptr::copy(data.cast(), slot, len) };
+                // SAFETY: the header's contract.
+                return unsafe { cshm_commit(transport, len) };
+            }
+            tx.abort();
+        }
+    }
+    // SAFETY: the header's contract.
+    unsafe { send_after_a_look(transport, data, len, timeout_ns) }
+}
+
+/// # Safety
+///
+/// As for [`cshm_send`].
+#[inline(never)]
+unsafe extern "C" fn send_after_a_look(
+    transport: *mut cshm_transport,
+    data: *const c_void,
+    len: usize,
+    timeout_ns: i64,
+) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;

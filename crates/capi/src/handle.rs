@@ -9,18 +9,16 @@
 //! - A function takes the part that it needs, [`Tx`] or [`Rx`], never the whole handle. So a sender and a receiver in
 //!   two threads share nothing but [`Shared`], which they only read.
 
-use std::mem;
 use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use transport::{
-    AtHand, Batch, Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, ReadSlot, Side,
-    StatsHandle, Transport, Window, WriteSlot,
+    Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, Side, StatsHandle, Transport,
 };
 
-use crate::receive::cshm_read_slot;
-use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED, CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
+use crate::halves::{Away, Rx, Tx, busy, closed};
+use crate::status::cshm_status::{CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, Outcome, cshm_status};
 
 /// One side of a channel.
@@ -31,45 +29,6 @@ pub struct cshm_transport {
     /// Before the halves: its thread ends first.
     listener: Option<Listening>,
     ends: Ends,
-}
-
-/// No sequence that a ring ever reaches.
-const NOTHING: u64 = u64::MAX;
-
-/// The sending half, and what is open on it.
-pub(crate) struct Tx {
-    /// Before what it borrows from: parts drop in order.
-    pub(crate) slot: Option<WriteSlot<'static>>,
-    pub(crate) batch: Option<Batch<'static>>,
-    /// None once closed.
-    producer: Option<NonNull<Producer>>,
-    /// The sequence of a slot that is reserved without a guard: open until the producer has passed it. A sender waits for
-    /// its own stores while the peer reads, so this is the only one that a reservation takes.
-    bare: u64,
-    /// Bytes of every message, if they are values of one type; else 0.
-    pub(crate) value_size: usize,
-}
-
-/// The receiving half, and what is open on it.
-pub(crate) struct Rx {
-    /// Whether a message is open. It has no guard: dropping one releases whatever was received, and so does
-    /// [`release`](Self::release).
-    open: bool,
-    pub(crate) window: Option<Window<'static>>,
-    /// None while somebody else has it, and once closed.
-    consumer: Option<NonNull<Consumer>>,
-    /// Who has the half, if nobody here.
-    away: Away,
-    /// The last message that was copied.
-    pub(crate) copy: Vec<u8>,
-}
-
-/// Where a half is that is not here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Away {
-    Closed,
-    Draining,
-    Listening,
 }
 
 /// What any thread may use at any time.
@@ -99,230 +58,13 @@ struct Listening {
     ended: Arc<AtomicI32>,
 }
 
-/// Says that a half is open for something else.
-#[cold]
-pub(crate) fn busy(what: &str) -> Failed {
-    Failed::detailed(CSHM_BUSY, what)
-}
-
-#[cold]
-fn closed() -> Failed {
-    Failed::detailed(CSHM_HANDLE_CLOSED, "the transport was closed")
-}
-
-impl Tx {
-    /// The half, if nothing is open on it.
-    #[inline(always)]
-    pub(crate) fn idle(&mut self) -> Outcome<&'static mut Producer> {
-        self.idle_now().ok_or_else(|| self.taken())
-    }
-
-    /// The half, if nothing is open on it: as [`idle`](Self::idle), without a word about why not.
-    #[inline(always)]
-    pub(crate) fn idle_now(&mut self) -> Option<&'static mut Producer> {
-        let bare = self.bare;
-        self.without_guard().filter(|producer| producer.next_sequence() != bare)
-    }
-
-    /// The half, if a slot of it is reserved without a guard.
-    #[inline(always)]
-    fn with_bare_slot(&mut self) -> Option<&'static mut Producer> {
-        let bare = self.bare;
-        self.without_guard().filter(|producer| producer.next_sequence() == bare)
-    }
-
-    /// The half, if no guard borrows it.
-    #[inline(always)]
-    fn without_guard(&mut self) -> Option<&'static mut Producer> {
-        if self.slot.is_some() || self.batch.is_some() {
-            return None;
-        }
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so this
-        // is the only reference.
-        self.producer.map(|mut producer| unsafe { producer.as_mut() })
-    }
-
-    /// Whether a reservation is open.
-    #[inline(always)]
-    pub(crate) fn has_reserved(&mut self) -> bool {
-        self.slot.is_some() || self.with_bare_slot().is_some()
-    }
-
-    /// Reserves the next slot without a guard, if it is known to be free.
-    #[inline(always)]
-    pub(crate) fn reserve_bare(&mut self) -> Option<(*mut u8, usize)> {
-        let producer = self.idle_now()?;
-        let sequence = producer.next_sequence();
-        let mut slot = producer.reserve_at_hand()?;
-        self.bare = sequence;
-        Some((slot.as_mut_ptr(), slot.len()))
-    }
-
-    /// Commits a slot that is reserved without a guard.
-    #[inline(always)]
-    pub(crate) fn commit_bare(&mut self, len: usize) -> AtHand {
-        self.with_bare_slot().map_or(AtHand::No, |producer| producer.commit_at_hand(len))
-    }
-
-    /// Gives up what is reserved.
-    pub(crate) fn abort(&mut self) {
-        self.slot = None;
-        self.bare = NOTHING;
-    }
-
-    /// Why the half is not idle.
-    #[cold]
-    fn taken(&mut self) -> Failed {
-        if self.is_closed() {
-            return closed();
-        }
-        busy(if self.has_reserved() {
-            "a reservation is open; commit or abort it first"
-        } else {
-            "a batch is open; publish it first"
-        })
-    }
-
-    /// The open batch, if one is, and no reservation.
-    #[inline(always)]
-    pub(crate) fn gathering(&mut self) -> Outcome<Option<&'static mut Batch<'static>>> {
-        if self.has_reserved() {
-            return Err(self.taken());
-        }
-        let Some(batch) = &mut self.batch else { return Ok(None) };
-        let mut batch = NonNull::from(batch);
-        // SAFETY: the batch stays in this place until `slot`, the only thing that borrows it, is gone: all who take
-        // it away look at `slot` first.
-        Ok(Some(unsafe { batch.as_mut() }))
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.producer.is_none()
-    }
-
-    /// Bytes of what is reserved, if something is.
-    pub(crate) fn capacity(&mut self) -> Option<usize> {
-        if let Some(slot) = &self.slot {
-            return Some(slot.len());
-        }
-        self.with_bare_slot().map(|producer| producer.slot_size())
-    }
-
-    /// Wakes the peer, after a commit that found it asleep.
-    pub(crate) fn wake_peer(&mut self) -> Outcome {
-        self.idle()?.wake_peer();
-        Ok(())
-    }
-
-    /// Ends whatever is open: aborts the reservation, publishes the batch.
-    fn settle(&mut self) {
-        self.abort();
-        self.batch = None;
-    }
-}
-
-impl Rx {
-    /// The half, if nothing borrows it.
-    #[inline(always)]
-    pub(crate) fn idle(&mut self) -> Outcome<&'static mut Consumer> {
-        if self.open || self.window.is_some() {
-            return Err(self.taken());
-        }
-        let mut consumer = self.consumer.ok_or_else(|| self.gone())?;
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so
-        // this is the only reference.
-        Ok(unsafe { consumer.as_mut() })
-    }
-
-    /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
-    #[inline(always)]
-    pub(crate) fn idle_now(&mut self) -> Option<&'static mut Consumer> {
-        if self.open || self.window.is_some() {
-            return None;
-        }
-        // SAFETY: as in `idle`.
-        self.consumer.map(|mut consumer| unsafe { consumer.as_mut() })
-    }
-
-    /// Keeps a message open, and says where it is.
-    #[inline(always)]
-    pub(crate) fn hold(&mut self, message: ReadSlot<'static>) -> cshm_read_slot {
-        let said = cshm_read_slot::of(&message);
-        mem::forget(message);
-        self.open = true;
-        said
-    }
-
-    /// Releases the message that is open, if one is.
-    #[inline(always)]
-    pub(crate) fn release(&mut self) -> AtHand {
-        let (true, Some(mut consumer)) = (self.open, self.consumer) else { return AtHand::No };
-        self.open = false;
-        // SAFETY: as in `idle`: no guard is open.
-        unsafe { consumer.as_mut() }.release_at_hand()
-    }
-
-    /// Wakes the peer, after a release that found it asleep.
-    pub(crate) fn wake_peer(&mut self) -> Outcome {
-        self.idle()?.wake_peer();
-        Ok(())
-    }
-
-    /// The half, for a while in which this handle does not give it to anybody: C code runs meanwhile.
-    pub(crate) fn lend(&mut self) -> Outcome<&'static mut Consumer> {
-        let consumer = self.idle()?;
-        self.consumer = None;
-        self.away = Away::Draining;
-        Ok(consumer)
-    }
-
-    /// The end of that while.
-    pub(crate) fn take_back(&mut self, consumer: &'static mut Consumer) {
-        self.consumer = Some(NonNull::from(consumer));
-    }
-
-    #[cold]
-    fn taken(&self) -> Failed {
-        busy(if self.open {
-            "a message is open; release it first"
-        } else {
-            "a window is open; close it first"
-        })
-    }
-
-    #[cold]
-    pub(crate) fn gone(&self) -> Failed {
-        match self.away {
-            Away::Closed => closed(),
-            Away::Draining => busy("cshm_drain is at work; return from its callback first"),
-            Away::Listening => busy("a listener receives; stop it first"),
-        }
-    }
-
-    /// Whether somebody else has the half, or nobody any more.
-    pub(crate) fn is_away(&self) -> bool {
-        self.consumer.is_none()
-    }
-
-    /// Whether C code looks at messages of this half right now.
-    fn is_draining(&self) -> bool {
-        self.is_away() && self.away == Away::Draining
-    }
-
-    /// Ends whatever is open: releases messages.
-    fn settle(&mut self) -> Outcome {
-        self.window = None;
-        if self.release() == AtHand::PeerSleeps { self.wake_peer() } else { Ok(()) }
-    }
-}
-
 impl cshm_transport {
     /// A handle for C to hold, freed by [`free`](Self::free).
     pub(crate) fn boxed(transport: Transport, sends: MessageKind) -> *mut Self {
         let value_size = if let MessageKind::Pod { size, .. } = sends { size } else { 0 };
         let handle = Self {
-            tx: Tx { slot: None, batch: None, producer: None, bare: NOTHING, value_size },
-            rx: Rx { open: false, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
+            tx: Tx::new(value_size),
+            rx: Rx::new(),
             shared: None,
             listener: None,
             ends: Ends::Whole(transport),
@@ -411,7 +153,7 @@ impl cshm_transport {
         // SAFETY: the caller's promise.
         let handle = unsafe { handle.as_mut() }.ok_or_else(|| Failed::null("transport"))?;
         handle.tx.idle()?;
-        if handle.rx.open || handle.rx.window.is_some() {
+        if handle.rx.holds() {
             return Err(handle.rx.taken());
         }
         if handle.rx.is_draining() {
@@ -422,19 +164,16 @@ impl cshm_transport {
 
     /// Lets the handle's parts know where their halves are now.
     fn point(&mut self) {
+        let away = if matches!(self.ends, Ends::Closed) { Away::Closed } else { Away::Listening };
         let (producer, consumer) = self.ends.halves();
-        self.tx.producer = producer.map(NonNull::from);
-        self.tx.bare = NOTHING;
-        self.rx.consumer = consumer.map(NonNull::from);
-        self.rx.away = match self.ends {
-            Ends::Closed => Away::Closed,
-            _ => Away::Listening,
-        };
+        self.tx.point(producer);
+        self.rx.point(consumer, away);
     }
 
     /// Changes what owns the halves. Nothing is open: [`whole`](Self::whole) has looked.
     fn change(&mut self, change: impl FnOnce(Ends) -> Ends) {
-        (self.tx.producer, self.rx.consumer) = (None, None);
+        self.tx.point(None);
+        self.rx.point(None, Away::Listening);
         self.ends = change(std::mem::replace(&mut self.ends, Ends::Closed));
         self.point();
     }

@@ -6,7 +6,8 @@ use std::ptr;
 use transport::{AtHand, Batch, Producer, SendError, WriteSlot};
 
 use crate::arguments::{CSHM_NOW, bytes, output, wait};
-use crate::handle::{Tx, busy, cshm_transport};
+use crate::halves::{Tx, busy};
+use crate::handle::cshm_transport;
 use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
 use crate::status::{Failed, cshm_status, guarded};
 

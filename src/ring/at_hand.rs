@@ -1,5 +1,5 @@
-//! What a binding for another language does on its shortest way: nothing here calls anything, waits or can panic, and no
-//! guard is needed.
+//! What a binding for another language does on its shortest way. Nothing here calls anything, waits or can panic, but for the
+//! wakes, and no guard is needed.
 
 use super::consumer::Consumer;
 use super::producer::Producer;

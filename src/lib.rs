@@ -123,6 +123,8 @@ pub use error::{
 pub use inspect::{ChannelInfo, Channels, Life, RingInfo, ServerInfo, SideInfo, Tap, Tapped};
 pub use poll::PollControl;
 pub use protocol::{Direction, PollMode, Side};
+#[doc(hidden)]
+pub use ring::AtHand;
 pub use ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, RingStats, Window, WriteSlot};
 pub use server::{Broadcast, Limits, Sent, Server, Slow};
 pub use transport::{Kind, Listener, Peer, Stats, StatsHandle, Transport};

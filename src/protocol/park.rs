@@ -165,6 +165,13 @@ impl EndpointStatus {
         self.parked.load(Ordering::Relaxed) == rest as u32
     }
 
+    /// After an act: whether this end sleeps. The first half of [`wake`](Self::wake).
+    #[inline]
+    pub(crate) fn sleeps(&self, fence: Fence) -> bool {
+        fence.pass(); // A2
+        self.parked.load(Ordering::Relaxed) != AWAKE // A3
+    }
+
     /// After an act: wakes this end if it sleeps, by `notify` if it sleeps on a descriptor. Returns whether it slept.
     /// `actor` is the end that acted, if one did.
     #[inline]
@@ -174,13 +181,13 @@ impl EndpointStatus {
         actor: Option<&EndpointStatus>,
         notify: impl FnOnce(),
     ) -> bool {
-        fence.pass(); // A2
-        self.parked.load(Ordering::Relaxed) != AWAKE && self.wake_now::<K>(actor, notify) // A3
+        self.sleeps(fence) && self.wake_now::<K>(actor, notify)
     }
 
+    /// The second half of [`wake`](Self::wake), behind [`sleeps`](Self::sleeps).
     #[cold]
     #[inline(never)]
-    fn wake_now<K: Kernel>(&self, actor: Option<&EndpointStatus>, notify: impl FnOnce()) -> bool {
+    pub(crate) fn wake_now<K: Kernel>(&self, actor: Option<&EndpointStatus>, notify: impl FnOnce()) -> bool {
         self.woken_at.store(K::now(), Ordering::Relaxed);
         if let Some(actor) = actor {
             actor.runs_here::<K>();

@@ -14,13 +14,20 @@ impl Words {
     /// Publishes everything before `tail`, and wakes a consumer that sleeps, by `notify` if it does so on a descriptor.
     #[inline]
     pub(crate) fn publish<K: Kernel>(&self, tail: u64, fence: Fence, notify: impl FnOnce()) {
+        if self.published_to_sleeper(tail, fence) {
+            self.wake_consumer::<K>(notify);
+        }
+    }
+
+    /// Publishes everything before `tail`. Whether the consumer sleeps, and is to be [woken](Self::wake_consumer).
+    #[inline]
+    #[must_use]
+    pub(crate) fn published_to_sleeper(&self, tail: u64, fence: Fence) -> bool {
         step("publish: before");
         // Pairs with the Acquire in `published`.
         self.producer.tail.store(tail, Ordering::Release);
         step("publish: after");
-        if self.consumer_status.wake::<K>(fence, Some(&self.producer_status), notify) {
-            add(&self.producer_counters.wakes, 1);
-        }
+        self.consumer_status.sleeps(fence)
     }
 
     /// How many sequences from `next` on are published.
@@ -34,11 +41,36 @@ impl Words {
     /// Releases every slot before `head`, and wakes a producer that sleeps, by `notify` if it does so on a descriptor.
     #[inline]
     pub(crate) fn release<K: Kernel>(&self, head: u64, fence: Fence, notify: impl FnOnce()) {
+        if self.released_to_sleeper(head, fence) {
+            self.wake_producer::<K>(notify);
+        }
+    }
+
+    /// Releases every slot before `head`. Whether the producer sleeps, and is to be [woken](Self::wake_producer).
+    #[inline]
+    #[must_use]
+    pub(crate) fn released_to_sleeper(&self, head: u64, fence: Fence) -> bool {
         step("release: before");
         // Pairs with the Acquire in `taken`.
         self.consumer.head.store(head, Ordering::Release);
         step("release: after");
-        if self.producer_status.wake::<K>(fence, Some(&self.consumer_status), notify) {
+        self.producer_status.sleeps(fence)
+    }
+
+    /// Wakes a consumer that sleeps. Apart with all that it takes, so that nothing is kept for it on the hot path.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wake_consumer<K: Kernel>(&self, notify: impl FnOnce()) {
+        if self.consumer_status.wake_now::<K>(Some(&self.producer_status), notify) {
+            add(&self.producer_counters.wakes, 1);
+        }
+    }
+
+    /// Wakes a producer that sleeps.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wake_producer<K: Kernel>(&self, notify: impl FnOnce()) {
+        if self.producer_status.wake_now::<K>(Some(&self.consumer_status), notify) {
             add(&self.consumer_counters.wakes, 1);
         }
     }

@@ -222,7 +222,6 @@ impl Consumer {
         PollControl::new(Arc::clone(self.endpoint.view.pair()))
     }
 
-    /// Takes over what others hold to interrupt the half that this one replaces.
     /// Leaves this direction as if this process had died: the peer's next send returns
     /// [`SendError::PeerDead`](crate::SendError::PeerDead) and not that the channel was closed. See
     /// [`Transport::abandon`](crate::Transport::abandon).
@@ -235,6 +234,7 @@ impl Consumer {
         self.stop(End::Died);
     }
 
+    /// Takes over what others hold to interrupt the half that this one replaces.
     pub(crate) fn succeed(&mut self, former: &Self) {
         self.endpoint.succeed(&former.endpoint);
     }
@@ -470,6 +470,12 @@ impl Consumer {
     #[inline(always)]
     pub(super) fn release(&mut self) {
         self.release_before(self.next);
+    }
+
+    /// The same, but for the wake that it may take.
+    #[inline(always)]
+    pub(super) fn released_to_sleeper(&mut self) -> bool {
+        self.endpoint.view.words().released_to_sleeper(self.next, self.endpoint.fence)
     }
 
     #[inline(always)]

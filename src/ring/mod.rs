@@ -6,6 +6,7 @@
 //! its lines stay shared. A message of several slots never wraps: it begins a new lap, and the rest of the old one is
 //! skipped.
 
+mod at_hand;
 mod batch;
 #[cfg(feature = "async")]
 mod bytes;
@@ -32,6 +33,7 @@ mod wait_limit;
 mod waiting;
 mod window;
 
+pub use at_hand::AtHand;
 pub use batch::Batch;
 #[cfg(feature = "async")]
 pub(crate) use bytes::Partly;

@@ -202,6 +202,12 @@ impl Producer {
         self.tail
     }
 
+    /// Whether the next slot is known to be free.
+    #[inline(always)]
+    pub(super) fn next_is_free(&self) -> bool {
+        self.tail != self.limit
+    }
+
     /// One slot that is known to be free.
     #[inline(always)]
     pub(super) fn room_at_hand(&self) -> Option<Room> {
@@ -458,6 +464,12 @@ impl Producer {
     pub(super) fn publish(&mut self) {
         let Endpoint { view, fence, .. } = &self.endpoint;
         view.words().publish::<Host>(self.tail, *fence, || view.pair().notify_peer(Half::Consumer));
+    }
+
+    /// The same, but for the wake that it may take.
+    #[inline(always)]
+    pub(super) fn published_to_sleeper(&mut self) -> bool {
+        self.endpoint.view.words().published_to_sleeper(self.tail, self.endpoint.fence)
     }
 
     fn close(&self) {

@@ -37,15 +37,6 @@ impl Producer {
             = |half, limit| half.send_within(message, limit), ready |polling| half.poll_one(message.len(), polling);
     }
 
-    /// The next slot, if it is known to be free from an earlier look: a [`try_reserve`](Self::try_reserve) without
-    /// the look. It calls nothing, so a binding for another language has a short way. `None` says nothing but that a
-    /// look is due.
-    #[inline(always)]
-    pub fn reserve_at_hand(&mut self) -> Option<WriteSlot<'_>> {
-        let room = self.room_at_hand()?;
-        Some(WriteSlot::new(self, room, Commit::Now))
-    }
-
     #[inline(always)]
     pub(crate) fn reserve_within(&mut self, limit: WaitLimit) -> Result<WriteSlot<'_>, SendError> {
         let room = self.room(limit)?;
@@ -82,7 +73,7 @@ impl Producer {
 /// A whole word, so that a guard has no padding, which would be copied byte by byte when it is moved.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-enum Commit {
+pub(super) enum Commit {
     /// It is published: one slot, the producer's next.
     Now,
     /// A batch publishes it: one slot, the producer's next.
@@ -111,7 +102,7 @@ unsafe impl Send for WriteSlot<'_> {}
 
 impl<'a> WriteSlot<'a> {
     #[inline(always)]
-    fn new(producer: &'a mut Producer, room: Room, commit: Commit) -> Self {
+    pub(super) fn new(producer: &'a mut Producer, room: Room, commit: Commit) -> Self {
         let bytes = producer.endpoint.view.room_start(&room);
         Self { producer, start: room.start(), bytes, capacity: room.capacity(), commit }
     }
@@ -199,15 +190,6 @@ impl Consumer {
             = |half, limit| half.recv_latest_within(limit), ready |polling| half.poll_received(polling);
     }
 
-    /// The oldest message, if it is known to be there from an earlier look and is no longer than a slot: a
-    /// [`try_recv`](Self::try_recv) without the look. It calls nothing, so a binding for another language has a short
-    /// way. `None` says nothing but that a look is due.
-    #[inline(always)]
-    pub fn recv_at_hand(&mut self) -> Option<ReadSlot<'_>> {
-        let message = self.message_at_hand()?;
-        Some(ReadSlot::new(self, message))
-    }
-
     #[inline(always)]
     pub(crate) fn recv_within(&mut self, limit: WaitLimit) -> Result<ReadSlot<'_>, RecvError> {
         let message = self.message(limit)?;
@@ -248,7 +230,7 @@ unsafe impl Sync for ReadSlot<'_> {}
 
 impl<'a> ReadSlot<'a> {
     #[inline(always)]
-    fn new(consumer: &'a mut Consumer, message: Message) -> Self {
+    pub(super) fn new(consumer: &'a mut Consumer, message: Message) -> Self {
         let bytes = consumer.endpoint.view.message_start(&message);
         consumer.endpoint.view.fetch_rest(&message);
         Self { consumer, bytes, len: message.len() }

@@ -215,7 +215,7 @@ impl View {
 
     /// Brings the first lines of a slot here for writing, as many as `len` bytes take and at most sixteen: the
     /// processor itself foresees the lines that follow.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fetch(&self, sequence: u64, len: usize) {
         let (slots, slot) = (self.slots.as_ptr(), self.index(sequence) * self.stride);
         prefetch::for_writing(slots, slot);

@@ -17,13 +17,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace capnproto_shm_transport;
@@ -127,66 +130,143 @@ void echo_slots(Class& t, std::uint64_t messages) {
     }
 }
 
-// Request and reply: a level there, its book back.
-void ask(Level::Builder level, std::uint64_t number) {
-    level.setPrice(static_cast<double>(number));
-    level.setSize(static_cast<std::uint32_t>(number));
-}
-void answer(Book::Builder book, Level::Reader level) {
-    book.setSymbol("ACME");
-    auto bids = book.initBids(8);
-    for (unsigned at = 0; at < 8; ++at) {
-        bids[at].setPrice(level.getPrice() - at);
-        bids[at].setSize(level.getSize());
+// Books of the messages of about 1, 12 and 100 KB, as the Rust benchmark has them.
+struct Size {
+    const char* name;
+    unsigned books;
+    // Of the messages of the other rows, one in so many.
+    unsigned share;
+};
+constexpr Size SIZES[] = {{"1 KB", 2, 5}, {"12 KB", 23, 50}, {"100 KB", 193, 500}};
+constexpr unsigned LEVELS = 16;
+constexpr std::size_t PLACES = 4;
+
+void build(Quotes::Builder quotes, std::uint64_t number, unsigned count) {
+    quotes.setVenue("XLON");
+    quotes.setTime(number);
+    auto books = quotes.initBooks(count);
+    for (unsigned at = 0; at < count; ++at) {
+        auto book = books[at];
+        book.setSymbol("ACME");
+        for (auto side : {book.initBids(LEVELS), book.initAsks(LEVELS)}) {
+            for (unsigned level = 0; level < LEVELS; ++level) {
+                side[level].setPrice(static_cast<double>(number + level));
+                side[level].setSize(static_cast<std::uint32_t>(number));
+            }
+        }
     }
 }
-void look(Book::Reader book, std::uint64_t number) {
+
+void look(Quotes::Reader quotes, std::uint64_t number, unsigned count) {
     double price = 0;
-    for (auto bid : book.getBids()) price += bid.getPrice() + bid.getSize();
-    if (book.getSymbol().size() != 4 || price != 16 * static_cast<double>(number) - 28)
-        throw std::runtime_error("not the answer");
+    std::uint64_t size = 0;
+    for (auto book : quotes.getBooks()) {
+        if (book.getSymbol().size() != 4) throw std::runtime_error("not the message");
+        for (auto side : {book.getBids(), book.getAsks()}) {
+            for (auto level : side) {
+                price += level.getPrice();
+                size += level.getSize();
+            }
+        }
+    }
+    const auto levels = 2.0 * count * LEVELS;
+    if (quotes.getTime() != number ||
+        size != static_cast<std::uint64_t>(levels) * static_cast<std::uint32_t>(number) ||
+        price != levels * (static_cast<double>(number) + (LEVELS - 1) / 2.0))
+        throw std::runtime_error("not the message");
 }
 
-double ping_capnp(const std::string& name, std::uint64_t messages) {
-    auto t = CapnpChannel<Level, Book>::create(name, config(512));
+// Bytes of such a message's frame.
+std::size_t frame(unsigned count) {
+    capnp::MallocMessageBuilder message(1 << 16);
+    build(message.initRoot<Quotes>(), 1, count);
+    return capnp::computeSerializedSizeInWords(message) * 8;
+}
+
+void say(CapnpChannel<Quotes>& to, std::uint64_t number, unsigned count) {
+    auto message = to.reserve();
+    build(message.init(), number, count);
+    message.commit();
+}
+
+double ping_capnp(const std::string& name, std::uint64_t messages, unsigned count) {
+    auto t = CapnpChannel<Quotes>::create(name, config(frame(count)).slot_count(PLACES));
     if (!t.wait_for_peer(WAIT)) throw std::runtime_error("nobody came");
     const auto start = Clock::now();
     for (std::uint64_t number = 0; number < messages; ++number) {
-        auto request = t.reserve();
-        ask(request.init(), number);
-        request.commit();
-        look(t.recv().get(), number);
+        say(t, number, count);
+        look(t.recv().get(), number, count);
     }
     return since(start) / static_cast<double>(messages);
 }
 
-void echo_capnp(const std::string& name, std::uint64_t messages) {
-    auto t = CapnpChannel<Book, Level>::open(name, WAIT, config());
+void echo_capnp(const std::string& name, std::uint64_t messages, unsigned count) {
+    auto t = CapnpChannel<Quotes>::open(name, WAIT, config());
     for (std::uint64_t number = 0; number < messages; ++number) {
-        const auto request = t.recv();
-        auto reply = t.reserve();
-        answer(reply.init(), request.get());
-        reply.commit();
+        look(t.recv().get(), number, count);
+        say(t, number, count);
     }
 }
 
-// The same messages built and read in one process, in memory that is used again.
-double solo_capnp(std::uint64_t messages) {
-    std::vector<capnp::word> words(128);
-    std::uint64_t sink = 0;
+// One direction in plain memory: as many places as the ring has slots, and a line that says where the last message
+// lies.
+class Lane {
+public:
+    explicit Lane(unsigned count) : words_((frame(count) / 8 + 15) / 8 * 8), memory_(PLACES * words_) {}
+
+    void send(std::uint64_t number, unsigned count) {
+        const auto place = number % PLACES;
+        // MallocMessageBuilder clears what it used when it ends.
+        auto& built = built_[place].emplace(kj::arrayPtr(memory_.data() + place * words_, words_));
+        build(built.initRoot<Quotes>(), number, count);
+        segment_ = built.getSegmentsForOutput()[0];
+        turn_.store(number + 1, std::memory_order_release);
+    }
+    void recv(std::uint64_t number, unsigned count) {
+        while (turn_.load(std::memory_order_acquire) != number + 1) continue;
+        const kj::ArrayPtr<const capnp::word> segments[] = {segment_};
+        capnp::SegmentArrayMessageReader reader(kj::arrayPtr(segments, 1));
+        look(reader.getRoot<Quotes>(), number, count);
+    }
+
+private:
+    std::size_t words_;
+    std::vector<capnp::word> memory_;
+    std::optional<capnp::MallocMessageBuilder> built_[PLACES];
+    alignas(128) std::atomic<std::uint64_t> turn_{0};
+    kj::ArrayPtr<const capnp::word> segment_;
+};
+
+// The same messages between two threads, in plain memory: what it takes to have them on two processors.
+double threads_capnp(std::uint64_t messages, unsigned count) {
+    Lane there(count), back(count);
+    std::thread other([&] {
+        pin(1);
+        for (std::uint64_t number = 0; number < messages; ++number) {
+            there.recv(number, count);
+            back.send(number, count);
+        }
+    });
     const auto start = Clock::now();
     for (std::uint64_t number = 0; number < messages; ++number) {
-        // MallocMessageBuilder clears what it used when it ends.
-        capnp::MallocMessageBuilder request(kj::arrayPtr(words.data(), 32));
-        ask(request.initRoot<Level>(), number);
-        capnp::SegmentArrayMessageReader asked(request.getSegmentsForOutput());
-        capnp::MallocMessageBuilder reply(kj::arrayPtr(words.data() + 64, 64));
-        answer(reply.initRoot<Book>(), asked.getRoot<Level>());
-        capnp::SegmentArrayMessageReader answered(reply.getSegmentsForOutput());
-        look(answered.getRoot<Book>(), number);
-        sink += number;
+        there.send(number, count);
+        back.recv(number, count);
     }
-    if (sink == 1) std::puts("");
+    const double found = since(start) / static_cast<double>(messages);
+    other.join();
+    return found;
+}
+
+// The same messages built and read by one thread, in memory that is used again.
+double solo_capnp(std::uint64_t messages, unsigned count) {
+    Lane there(count), back(count);
+    const auto start = Clock::now();
+    for (std::uint64_t number = 0; number < messages; ++number) {
+        there.send(number, count);
+        there.recv(number, count);
+        back.send(number, count);
+        back.recv(number, count);
+    }
     return since(start) / static_cast<double>(messages);
 }
 
@@ -224,8 +304,8 @@ int second(const std::vector<std::string>& words) {
     pin(1);
     const std::string &job = words[0], &contender = words[1], &name = words[2];
     const std::uint64_t messages = std::stoull(words[3]);
-    if (contender == "capnp") {
-        echo_capnp(name, messages);
+    if (contender.rfind("capnp-", 0) == 0) {
+        echo_capnp(name, messages, static_cast<unsigned>(std::stoul(contender.substr(6))));
     } else if (contender == "slots") {
         auto t = ShmFixedSlotDuplexTransport::open(name, WAIT, nullptr, 0us);
         echo_slots(t, messages);
@@ -256,7 +336,8 @@ int main(int argc, char** argv) {
         const std::string rust = words[0];
         const int rounds = words.size() > 1 ? std::stoi(words[1]) : 7;
         const std::uint64_t messages = words.size() > 2 ? std::stoull(words[2]) : 1'000'000;
-        const std::string count = std::to_string(messages);
+        // Who sleeps for a millisecond takes long.
+        const std::string count = std::to_string(messages), few = std::to_string(messages / 20);
         std::map<std::string, std::vector<double>> found;
         int number = 0;
         for (int round = 0; round < rounds; ++round) {
@@ -276,36 +357,45 @@ int main(int argc, char** argv) {
             {
                 const auto at = name();
                 ShmFixedSlotDuplexTransport t(at, SIZE, SLOTS, nullptr, 0us);
-                const pid_t child = start({self, "echo", "slots", at, count});
-                found["slots ping"].push_back(ping_slots(t, messages));
+                const pid_t child = start({self, "echo", "slots", at, few});
+                found["slots ping"].push_back(ping_slots(t, messages / 20));
                 finish(child);
             }
             {
                 const auto at = name();
                 auto t = BoostClass::create(at, SIZE, SLOTS);
-                const pid_t child = start({self, "echo", "boost", at, count});
-                found["boost ping"].push_back(ping_slots(t, messages));
+                const pid_t child = start({self, "echo", "boost", at, few});
+                found["boost ping"].push_back(ping_slots(t, messages / 20));
                 finish(child);
             }
-            {
+            for (const auto& size : SIZES) {
                 const auto at = name();
-                const pid_t child = start({self, "echo", "capnp", at, count});
-                found["capnp ping"].push_back(ping_capnp(at, messages));
+                const std::string books = std::to_string(size.books);
+                const std::uint64_t fewer = std::max<std::uint64_t>(messages / size.share, 100);
+                const pid_t child = start({self, "echo", "capnp-" + books, at, std::to_string(fewer)});
+                found["capnp ping " + books].push_back(ping_capnp(at, fewer, size.books));
                 finish(child);
-                found["capnp solo"].push_back(solo_capnp(messages));
+                found["capnp threads " + books].push_back(threads_capnp(fewer, size.books));
+                found["capnp solo " + books].push_back(solo_capnp(fewer, size.books));
             }
         }
-        const auto of = [&](const char* what) { return median(found[what]); };
+        const auto of = [&](const std::string& what) { return median(found[what]); };
         std::printf("%-62s %9s %9s %7s %7s\n", "", "this", "that", "ratio", "bound");
-        const auto row = [&](const char* what, const char* mine, const char* that, bool rate, const char* bound) {
+        const auto row = [&](const std::string& what, const std::string& mine, const std::string& that, bool rate,
+                             const char* bound) {
             const double ratio = rate ? of(that) / of(mine) : of(mine) / of(that);
-            std::printf("%-62s %6.0f ns %6.0f ns %7.2f %7s\n", what, of(mine), of(that), ratio, bound);
+            std::printf("%-62s %6.0f ns %6.0f ns %7.2f %7s\n", what.c_str(), of(mine), of(that), ratio, bound);
         };
         row("round trip 64 B in place, C++ to Rust", "C++ ping", "Rust ping", false, "<= 1.15");
         row("one way 64 B, C++ to Rust (ratio of the rates)", "C++ pour", "Rust pour", true, ">= 0.70");
         row("sendSlot and recvSlot round trip, to the Boost.Interprocess class", "slots ping", "boost ping", false,
             "<= 0.60");
-        row("Cap'n Proto request and reply, two processes to one", "capnp ping", "capnp solo", false, "<= 1.15");
+        for (const auto& size : SIZES) {
+            const std::string books = std::to_string(size.books),
+                              what = std::string("Cap'n Proto request and reply, ") + size.name;
+            row(what + ", to one thread", "capnp ping " + books, "capnp solo " + books, false, "<= 1.15");
+            row(what + ", to two threads", "capnp ping " + books, "capnp threads " + books, false, "<= 1.15");
+        }
         return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "bench: %s\n", error.what());

@@ -554,6 +554,10 @@ cshm_status cshm_set_remote_poll(const struct cshm_transport *transport, int64_t
 // Reserves the next slot. In a batch it does not wait, whatever the timeout says.
 cshm_status cshm_reserve(struct cshm_transport *transport, int64_t timeout_ns, struct cshm_write_slot *out);
 
+// Reserves the next slot, if an earlier call has seen that it is free: the shortest way, for code that calls
+// cshm_reserve() otherwise. `data` is NULL if not, for whatever reason, which is no failure.
+struct cshm_write_slot cshm_reserve_at_hand(struct cshm_transport *transport);
+
 // Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message
 // does not fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver
 // has looked once.

@@ -257,6 +257,41 @@ constexpr std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noex
     return whole > 0 ? static_cast<std::int64_t>(whole) : 1;
 }
 
+#if defined(__GNUC__)
+#define CAPNPROTO_SHM_TRANSPORT_APART __attribute__((noinline, cold))
+#else
+#define CAPNPROTO_SHM_TRANSPORT_APART
+#endif
+
+// A reservation, or why there is none: in two registers. A sender that is ahead of its peer waits for its own stores, so
+// that nothing here goes by way of memory.
+class Reserved {
+public:
+    explicit Reserved(cshm_write_slot slot) noexcept : slot_(slot) {}
+
+    Status status() const noexcept {
+        return slot_.data != nullptr ? CSHM_OK : static_cast<Status>(static_cast<int>(slot_.capacity));
+    }
+    const cshm_write_slot& slot() const noexcept { return slot_; }
+
+private:
+    // Without data: the status in place of the capacity.
+    cshm_write_slot slot_;
+};
+
+CAPNPROTO_SHM_TRANSPORT_APART inline Reserved reserve_after_a_look(
+    cshm_transport* transport, std::int64_t time) noexcept {
+    cshm_write_slot slot{};
+    const Status status = cshm_reserve(transport, time, &slot);
+    if (status != CSHM_OK) slot = {nullptr, static_cast<std::size_t>(status)};
+    return Reserved(slot);
+}
+
+inline Reserved reserve(cshm_transport* transport, std::int64_t time) noexcept {
+    const Reserved reserved(cshm_reserve_at_hand(transport));
+    return reserved.slot().data != nullptr ? reserved : reserve_after_a_look(transport, time);
+}
+
 struct FreeConfig {
     void operator()(cshm_config* config) const noexcept { cshm_config_free(config); }
 };
@@ -701,9 +736,9 @@ public:
     // Sending.
 
     Must<WriteSlot> reserve() {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
-        return Policy::template must<WriteSlot>(status, get(), slot);
+        cshm_transport* const transport = get();
+        const auto reserved = detail::reserve(transport, CSHM_FOREVER);
+        return Policy::template must<WriteSlot>(reserved.status(), transport, reserved.slot());
     }
     Maybe<WriteSlot> try_reserve() { return reserve_within(CSHM_NOW); }
     template <class Rep, class Period>
@@ -904,9 +939,9 @@ private:
     }
 
     Maybe<WriteSlot> reserve_within(std::int64_t time) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), time, &slot);
-        return Policy::template maybe<WriteSlot>(status, get(), slot);
+        cshm_transport* const transport = get();
+        const auto reserved = detail::reserve(transport, time);
+        return Policy::template maybe<WriteSlot>(reserved.status(), transport, reserved.slot());
     }
     Maybe<WriteSlot> reserve_span_within(std::size_t bytes, std::int64_t time) {
         cshm_write_slot slot{};
@@ -1095,9 +1130,9 @@ public:
     }
 
     Must<WriteValue> reserve() {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
-        return Policy::template must<WriteValue>(status, get(), slot);
+        cshm_transport* const transport = get();
+        const auto reserved = detail::reserve(transport, CSHM_FOREVER);
+        return Policy::template must<WriteValue>(reserved.status(), transport, reserved.slot());
     }
     Maybe<WriteValue> try_reserve() { return reserve_within(CSHM_NOW); }
     template <class Rep, class Period>
@@ -1176,9 +1211,9 @@ private:
         }
     }
     Maybe<WriteValue> reserve_within(std::int64_t time) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), time, &slot);
-        return Policy::template maybe<WriteValue>(status, get(), slot);
+        cshm_transport* const transport = get();
+        const auto reserved = detail::reserve(transport, time);
+        return Policy::template maybe<WriteValue>(reserved.status(), transport, reserved.slot());
     }
     Maybe<ReadValue> recv_within(std::int64_t time) {
         cshm_read_slot slot{};

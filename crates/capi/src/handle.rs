@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use transport::{
-    Batch, Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, ReadSlot, Side,
-    StatsHandle, Transport, Window, WriteSlot,
+    Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, Side, StatsHandle, Transport,
 };
 
-use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED, CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
+use crate::halves::{Away, Rx, Tx, busy, closed};
+use crate::status::cshm_status::{CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, Outcome, cshm_status};
 
 /// One side of a channel.
@@ -29,37 +29,6 @@ pub struct cshm_transport {
     /// Before the halves: its thread ends first.
     listener: Option<Listening>,
     ends: Ends,
-}
-
-/// The sending half, and what is open on it.
-pub(crate) struct Tx {
-    /// Before what it borrows from: parts drop in order.
-    pub(crate) slot: Option<WriteSlot<'static>>,
-    pub(crate) batch: Option<Batch<'static>>,
-    /// None once closed.
-    producer: Option<NonNull<Producer>>,
-    /// Bytes of every message, if they are values of one type; else 0.
-    pub(crate) value_size: usize,
-}
-
-/// The receiving half, and what is open on it.
-pub(crate) struct Rx {
-    pub(crate) slot: Option<ReadSlot<'static>>,
-    pub(crate) window: Option<Window<'static>>,
-    /// None while somebody else has it, and once closed.
-    consumer: Option<NonNull<Consumer>>,
-    /// Who has the half, if nobody here.
-    away: Away,
-    /// The last message that was copied.
-    pub(crate) copy: Vec<u8>,
-}
-
-/// Where a half is that is not here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Away {
-    Closed,
-    Draining,
-    Listening,
 }
 
 /// What any thread may use at any time.
@@ -89,156 +58,13 @@ struct Listening {
     ended: Arc<AtomicI32>,
 }
 
-/// Says that a half is open for something else.
-#[cold]
-pub(crate) fn busy(what: &str) -> Failed {
-    Failed::detailed(CSHM_BUSY, what)
-}
-
-#[cold]
-fn closed() -> Failed {
-    Failed::detailed(CSHM_HANDLE_CLOSED, "the transport was closed")
-}
-
-impl Tx {
-    /// The half, if nothing borrows it.
-    #[inline(always)]
-    pub(crate) fn idle(&mut self) -> Outcome<&'static mut Producer> {
-        if self.slot.is_some() || self.batch.is_some() {
-            return Err(self.taken());
-        }
-        self.half()
-    }
-
-    /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
-    #[inline(always)]
-    pub(crate) fn idle_now(&mut self) -> Option<&'static mut Producer> {
-        if self.slot.is_some() || self.batch.is_some() {
-            return None;
-        }
-        // SAFETY: as in `half`.
-        self.producer.map(|mut producer| unsafe { producer.as_mut() })
-    }
-
-    #[inline(always)]
-    fn half(&mut self) -> Outcome<&'static mut Producer> {
-        let mut producer = self.producer.ok_or_else(closed)?;
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, as
-        // the callers have checked, so this is the only reference.
-        Ok(unsafe { producer.as_mut() })
-    }
-
-    #[cold]
-    fn taken(&self) -> Failed {
-        busy(if self.slot.is_some() {
-            "a reservation is open; commit or abort it first"
-        } else {
-            "a batch is open; publish it first"
-        })
-    }
-
-    /// The open batch, if one is, and no reservation.
-    #[inline(always)]
-    pub(crate) fn gathering(&mut self) -> Outcome<Option<&'static mut Batch<'static>>> {
-        if self.slot.is_some() {
-            return Err(self.taken());
-        }
-        let Some(batch) = &mut self.batch else { return Ok(None) };
-        let mut batch = NonNull::from(batch);
-        // SAFETY: the batch stays in this place until `slot`, the only thing that borrows it, is gone: all who take
-        // it away look at `slot` first.
-        Ok(Some(unsafe { batch.as_mut() }))
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.producer.is_none()
-    }
-
-    /// Ends whatever is open: aborts the reservation, publishes the batch.
-    fn settle(&mut self) {
-        self.slot = None;
-        self.batch = None;
-    }
-}
-
-impl Rx {
-    /// The half, if nothing borrows it.
-    #[inline(always)]
-    pub(crate) fn idle(&mut self) -> Outcome<&'static mut Consumer> {
-        if self.slot.is_some() || self.window.is_some() {
-            return Err(self.taken());
-        }
-        let mut consumer = self.consumer.ok_or_else(|| self.gone())?;
-        // SAFETY: it lies in `Ends`, where it stays until `change`, which drops guards first. No guard is open, so
-        // this is the only reference.
-        Ok(unsafe { consumer.as_mut() })
-    }
-
-    /// The half, if nothing borrows it: as [`idle`](Self::idle), without a word about why not.
-    #[inline(always)]
-    pub(crate) fn idle_now(&mut self) -> Option<&'static mut Consumer> {
-        if self.slot.is_some() || self.window.is_some() {
-            return None;
-        }
-        // SAFETY: as in `idle`.
-        self.consumer.map(|mut consumer| unsafe { consumer.as_mut() })
-    }
-
-    /// The half, for a while in which this handle does not give it to anybody: C code runs meanwhile.
-    pub(crate) fn lend(&mut self) -> Outcome<&'static mut Consumer> {
-        let consumer = self.idle()?;
-        self.consumer = None;
-        self.away = Away::Draining;
-        Ok(consumer)
-    }
-
-    /// The end of that while.
-    pub(crate) fn take_back(&mut self, consumer: &'static mut Consumer) {
-        self.consumer = Some(NonNull::from(consumer));
-    }
-
-    #[cold]
-    fn taken(&self) -> Failed {
-        busy(if self.slot.is_some() {
-            "a message is open; release it first"
-        } else {
-            "a window is open; close it first"
-        })
-    }
-
-    #[cold]
-    pub(crate) fn gone(&self) -> Failed {
-        match self.away {
-            Away::Closed => closed(),
-            Away::Draining => busy("cshm_drain is at work; return from its callback first"),
-            Away::Listening => busy("a listener receives; stop it first"),
-        }
-    }
-
-    /// Whether somebody else has the half, or nobody any more.
-    pub(crate) fn is_away(&self) -> bool {
-        self.consumer.is_none()
-    }
-
-    /// Whether C code looks at messages of this half right now.
-    fn is_draining(&self) -> bool {
-        self.is_away() && self.away == Away::Draining
-    }
-
-    /// Ends whatever is open: releases messages.
-    fn settle(&mut self) {
-        self.slot = None;
-        self.window = None;
-    }
-}
-
 impl cshm_transport {
     /// A handle for C to hold, freed by [`free`](Self::free).
     pub(crate) fn boxed(transport: Transport, sends: MessageKind) -> *mut Self {
         let value_size = if let MessageKind::Pod { size, .. } = sends { size } else { 0 };
         let handle = Self {
-            tx: Tx { slot: None, batch: None, producer: None, value_size },
-            rx: Rx { slot: None, window: None, consumer: None, away: Away::Closed, copy: Vec::new() },
+            tx: Tx::new(value_size),
+            rx: Rx::new(),
             shared: None,
             listener: None,
             ends: Ends::Whole(transport),
@@ -327,7 +153,7 @@ impl cshm_transport {
         // SAFETY: the caller's promise.
         let handle = unsafe { handle.as_mut() }.ok_or_else(|| Failed::null("transport"))?;
         handle.tx.idle()?;
-        if handle.rx.slot.is_some() || handle.rx.window.is_some() {
+        if handle.rx.holds() {
             return Err(handle.rx.taken());
         }
         if handle.rx.is_draining() {
@@ -338,18 +164,16 @@ impl cshm_transport {
 
     /// Lets the handle's parts know where their halves are now.
     fn point(&mut self) {
+        let away = if matches!(self.ends, Ends::Closed) { Away::Closed } else { Away::Listening };
         let (producer, consumer) = self.ends.halves();
-        self.tx.producer = producer.map(NonNull::from);
-        self.rx.consumer = consumer.map(NonNull::from);
-        self.rx.away = match self.ends {
-            Ends::Closed => Away::Closed,
-            _ => Away::Listening,
-        };
+        self.tx.point(producer);
+        self.rx.point(consumer, away);
     }
 
     /// Changes what owns the halves. Nothing is open: [`whole`](Self::whole) has looked.
     fn change(&mut self, change: impl FnOnce(Ends) -> Ends) {
-        (self.tx.producer, self.rx.consumer) = (None, None);
+        self.tx.point(None);
+        self.rx.point(None, Away::Listening);
         self.ends = change(std::mem::replace(&mut self.ends, Ends::Closed));
         self.point();
     }
@@ -437,7 +261,7 @@ impl cshm_transport {
             return Err(self.rx.gone());
         }
         self.tx.settle();
-        self.rx.settle();
+        self.rx.settle()?;
         self.shared = None;
         // Stops and joins its thread.
         self.listener = None;

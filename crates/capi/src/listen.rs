@@ -6,7 +6,8 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 
 use crate::arguments::output;
-use crate::handle::{busy, cshm_transport};
+use crate::halves::busy;
+use crate::handle::cshm_transport;
 use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value, receive_end};
 
 /// Gets one message of a listener, for the time of the call, in the listener's thread.

@@ -3,10 +3,11 @@
 use std::ffi::{c_int, c_void};
 use std::ops::ControlFlow;
 
-use transport::{Consumer, ReadSlot, RecvError};
+use transport::{AtHand, Consumer, RecvError};
 
 use crate::arguments::{CSHM_NOW, output, wait};
-use crate::handle::{Rx, cshm_transport};
+use crate::halves::Rx;
+use crate::handle::cshm_transport;
 use crate::status::cshm_status::{CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, cshm_status, guarded};
 
@@ -39,10 +40,9 @@ pub unsafe extern "C" fn cshm_recv(
     if !transport.is_null() && !out.is_null() {
         // SAFETY: the header's contract.
         let rx = unsafe { cshm_transport::rx_of(transport) };
-        if let Some(slot) = rx.idle_now().and_then(Consumer::recv_at_hand) {
-            let said = rx.hold(slot);
+        if let Some(message) = rx.idle_now().and_then(Consumer::recv_at_hand) {
             // SAFETY: the header's contract.
-            unsafe { out.write(said) };
+            unsafe { out.write(rx.hold(message)) };
             return CSHM_OK;
         }
     }
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn cshm_recv(
 ///
 /// As for [`cshm_recv`].
 #[inline(never)]
-unsafe fn recv_after_a_look(
+unsafe extern "C" fn recv_after_a_look(
     transport: *mut cshm_transport,
     timeout_ns: i64,
     out: *mut cshm_read_slot,
@@ -101,14 +101,37 @@ pub unsafe extern "C" fn cshm_recv_latest(
 /// Gives the borrowed message's slot back to the peer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_release(transport: *mut cshm_transport) -> cshm_status {
-    guarded(|| {
+    if !transport.is_null() {
         // SAFETY: the header's contract.
-        let rx = unsafe { cshm_transport::rx(transport) }?;
-        match rx.slot.take() {
-            Some(_) => Ok(()),
-            None => Err(rx.nothing("no message is open")),
+        match unsafe { cshm_transport::rx_of(transport) }.release() {
+            AtHand::Done => return CSHM_OK,
+            // SAFETY: the header's contract.
+            AtHand::PeerSleeps => return unsafe { wake_sender(transport) },
+            AtHand::No => {}
         }
-    })
+    }
+    // SAFETY: the header's contract.
+    unsafe { nothing_to_release(transport) }
+}
+
+/// # Safety
+///
+/// As for [`cshm_release`].
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn nothing_to_release(transport: *mut cshm_transport) -> cshm_status {
+    // SAFETY: the header's contract.
+    guarded(|| Err(unsafe { cshm_transport::rx(transport) }?.nothing("no message is open")))
+}
+
+/// # Safety
+///
+/// As for [`cshm_release`].
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn wake_sender(transport: *mut cshm_transport) -> cshm_status {
+    // SAFETY: the header's contract.
+    guarded(|| unsafe { cshm_transport::rx(transport) }?.wake_peer())
 }
 
 /// Copies the oldest message into memory of the transport and releases it. The copy stays until the next call of this
@@ -183,14 +206,6 @@ fn drain(
 }
 
 impl Rx {
-    /// Keeps a message open, and says where it is.
-    #[inline(always)]
-    fn hold(&mut self, slot: ReadSlot<'static>) -> cshm_read_slot {
-        let said = cshm_read_slot::of(&slot);
-        self.slot = Some(slot);
-        said
-    }
-
     #[cold]
     pub(crate) fn nothing(&mut self, what: &str) -> Failed {
         if self.is_away() { self.gone() } else { Failed::detailed(CSHM_NOTHING_OPEN, what) }

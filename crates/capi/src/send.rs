@@ -1,11 +1,13 @@
 //! Sending: reservations, spans, batches, copies.
 
 use std::ffi::c_void;
+use std::ptr;
 
-use transport::{Batch, Producer, SendError, WriteSlot};
+use transport::{AtHand, Batch, Producer, SendError, WriteSlot};
 
 use crate::arguments::{CSHM_NOW, bytes, output, wait};
-use crate::handle::{Tx, busy, cshm_transport};
+use crate::halves::{Tx, busy};
+use crate::handle::cshm_transport;
 use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
 use crate::status::{Failed, cshm_status, guarded};
 
@@ -27,13 +29,12 @@ pub unsafe extern "C" fn cshm_reserve(
     timeout_ns: i64,
     out: *mut cshm_write_slot,
 ) -> cshm_status {
-    if !transport.is_null() && !out.is_null() {
+    if !out.is_null() {
         // SAFETY: the header's contract.
-        let tx = unsafe { cshm_transport::tx_of(transport) };
-        if let Some(slot) = tx.idle_now().and_then(Producer::reserve_at_hand) {
-            let said = tx.hold(slot);
+        let slot = unsafe { cshm_reserve_at_hand(transport) };
+        if !slot.data.is_null() {
             // SAFETY: the header's contract.
-            unsafe { out.write(said) };
+            unsafe { out.write(slot) };
             return CSHM_OK;
         }
     }
@@ -41,11 +42,24 @@ pub unsafe extern "C" fn cshm_reserve(
     unsafe { reserve_after_a_look(transport, timeout_ns, out) }
 }
 
+/// Reserves the next slot, if an earlier call has seen that it is free: the shortest way, for code that calls
+/// cshm_reserve() otherwise. `data` is NULL if not, for whatever reason, which is no failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_reserve_at_hand(transport: *mut cshm_transport) -> cshm_write_slot {
+    const NONE: cshm_write_slot = cshm_write_slot { data: ptr::null_mut(), capacity: 0 };
+    if transport.is_null() {
+        return NONE;
+    }
+    // SAFETY: the header's contract.
+    let tx = unsafe { cshm_transport::tx_of(transport) };
+    tx.reserve_bare().map_or(NONE, |(data, capacity)| cshm_write_slot { data, capacity })
+}
+
 /// # Safety
 ///
 /// As for [`cshm_reserve`].
 #[inline(never)]
-unsafe fn reserve_after_a_look(
+unsafe extern "C" fn reserve_after_a_look(
     transport: *mut cshm_transport,
     timeout_ns: i64,
     out: *mut cshm_write_slot,
@@ -116,20 +130,52 @@ pub unsafe extern "C" fn cshm_reserve_part(
 /// CSHM_INVALID_ARGUMENT if this side sends values of another size: then the reservation stays open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_commit(transport: *mut cshm_transport, len: usize) -> cshm_status {
+    if !transport.is_null() {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx_of(transport) };
+        if !tx.is_no_value(len) {
+            match tx.commit_bare(len) {
+                AtHand::Done => return CSHM_OK,
+                // SAFETY: the header's contract.
+                AtHand::PeerSleeps => return unsafe { wake_receiver(transport) },
+                AtHand::No => {}
+            }
+        }
+    }
+    // SAFETY: the header's contract.
+    unsafe { commit_after_a_look(transport, len) }
+}
+
+/// # Safety
+///
+/// As for [`cshm_commit`].
+#[inline(never)]
+unsafe extern "C" fn commit_after_a_look(transport: *mut cshm_transport, len: usize) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
-        // Looked at where it is, and moved only then: as it is read, so it was written, word by word.
-        let Some(open) = &tx.slot else {
+        let Some(capacity) = tx.capacity() else {
             return Err(tx.nothing("no reservation is open"));
         };
-        if len > open.len() || tx.is_no_value(len) {
-            return Err(tx.cannot_commit(open.len(), len));
+        if len > capacity || tx.is_no_value(len) {
+            return Err(tx.cannot_commit(capacity, len));
         }
-        let Some(slot) = tx.slot.take() else { return Ok(()) };
-        slot.commit(len);
+        // One without a guard whose length is right was committed before it came to this.
+        if let Some(slot) = tx.slot.take() {
+            slot.commit(len);
+        }
         Ok(())
     })
+}
+
+/// # Safety
+///
+/// As for [`cshm_commit`].
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn wake_receiver(transport: *mut cshm_transport) -> cshm_status {
+    // SAFETY: the header's contract.
+    guarded(|| unsafe { cshm_transport::tx(transport) }?.wake_peer())
 }
 
 /// Gives the reservation up: nothing is published.
@@ -138,16 +184,44 @@ pub unsafe extern "C" fn cshm_abort(transport: *mut cshm_transport) -> cshm_stat
     guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
-        match tx.slot.take() {
-            Some(_) => Ok(()),
-            None => Err(tx.nothing("no reservation is open")),
+        if !tx.has_reserved() {
+            return Err(tx.nothing("no reservation is open"));
         }
+        tx.abort();
+        Ok(())
     })
 }
 
 /// Copies one message into the next slot and publishes it. In a batch it does not wait, whatever the timeout says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_send(
+    transport: *mut cshm_transport,
+    data: *const c_void,
+    len: usize,
+    timeout_ns: i64,
+) -> cshm_status {
+    if !transport.is_null() && !data.is_null() {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx_of(transport) };
+        if let Some((slot, capacity)) = tx.reserve_bare() {
+            if len <= capacity && !tx.is_no_value(len) {
+                // SAFETY: the slot has so many bytes, and the header's contract.
+                unsafe { ptr::copy(data.cast(), slot, len) };
+                // SAFETY: the header's contract.
+                return unsafe { cshm_commit(transport, len) };
+            }
+            tx.abort();
+        }
+    }
+    // SAFETY: the header's contract.
+    unsafe { send_after_a_look(transport, data, len, timeout_ns) }
+}
+
+/// # Safety
+///
+/// As for [`cshm_send`].
+#[inline(never)]
+unsafe extern "C" fn send_after_a_look(
     transport: *mut cshm_transport,
     data: *const c_void,
     len: usize,
@@ -196,7 +270,7 @@ pub unsafe extern "C" fn cshm_batch_publish(
     guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
-        if tx.slot.is_some() {
+        if tx.has_reserved() {
             return Err(busy("a reservation is open; commit or abort it first"));
         }
         let Some(batch) = tx.batch.take() else {

@@ -1,7 +1,8 @@
 //! Several received messages held at once.
 
 use crate::arguments::{CSHM_NOW, output, wait};
-use crate::handle::{Rx, cshm_transport};
+use crate::halves::Rx;
+use crate::handle::cshm_transport;
 use crate::receive::cshm_read_slot;
 use crate::status::cshm_status::CSHM_INVALID_ARGUMENT;
 use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};

@@ -1,8 +1,8 @@
 /* One side of a channel, in C. The same program as peer.cpp and peer.rs; tests/pairs starts each with each.
 
-   peer create|open raw|values|capnp ENDING NAME
+   peer create|open|serve|connect raw|values|capnp ENDING NAME
 
-   The creator sends ROUNDS messages and gets each back; the opener answers. Then the ENDING says what happens:
+   A server is the creator of the channel that its first client gets. The creator sends ROUNDS messages and gets each back; the opener answers. Then the ENDING says what happens:
      closes      this side closes              sees-close   the other side must have closed
      dies        this side kills itself        sees-death   the other side must have died
      streams     (creator) sends numbers until it is killed
@@ -100,7 +100,9 @@ static void recv_number(cshm_transport* t, const char* kind, uint32_t number) {
 }
 
 int main(int argc, char** argv) {
-    const int creates = argc == 5 && strcmp(argv[1], "create") == 0;
+    const int serves = argc == 5 && strcmp(argv[1], "serve") == 0;
+    const int connects = argc == 5 && strcmp(argv[1], "connect") == 0;
+    const int creates = serves || (argc == 5 && strcmp(argv[1], "create") == 0);
     const char* kind = argc == 5 ? argv[2] : "";
     const char* ending = argc == 5 ? argv[3] : "";
     const char* name = argc == 5 ? argv[4] : "";
@@ -121,15 +123,22 @@ int main(int argc, char** argv) {
         cshm_config_receives_capnp(config, LEVEL_ID);
     }
 
-    if (creates) {
+    if (serves) {
+        cshm_server* server = NULL;
+        need(cshm_server_bind(name, config, &server), CSHM_OK, "bind");
+        need(cshm_server_accept(server, WAIT, &t), CSHM_OK, "accept");
+        cshm_server_free(server);
+    } else if (creates) {
         need(cshm_create(name, config, &t), CSHM_OK, "create");
-    } else if (wrong) {
-        need(cshm_open(name, WAIT, config, &t), strcmp(kind, "raw") == 0 ? CSHM_TAG_MISMATCH : CSHM_TYPE_MISMATCH,
-            "open");
-        cshm_config_free(config);
-        return 0;
     } else {
-        need(cshm_open(name, WAIT, config, &t), CSHM_OK, "open");
+        const cshm_status refused = strcmp(kind, "raw") == 0 ? CSHM_TAG_MISMATCH : CSHM_TYPE_MISMATCH;
+        const cshm_status status =
+            connects ? cshm_connect(name, WAIT, config, &t) : cshm_open(name, WAIT, config, &t);
+        need(status, wrong ? refused : CSHM_OK, argv[1]);
+        if (wrong) {
+            cshm_config_free(config);
+            return 0;
+        }
     }
     cshm_config_free(config);
 

@@ -58,7 +58,8 @@ struct Raw {
         return std::equal(found.begin(), found.end(), message.begin(), message.end());
     }
     static Transport& base(Channel& channel) { return channel; }
-    static void wrong(const std::string& name) { Transport::open(name, WAIT, config().message_tag("pairs/2")); }
+    using Wrong = Transport;
+    static constexpr const char* WRONG_TAG = "pairs/2";
     static constexpr Status REFUSED = CSHM_TAG_MISMATCH;
 };
 
@@ -74,9 +75,8 @@ struct Values {
         return found->number == number && found->price == number * 0.5 && found->size == number &&
                found->flags == ~number;
     }
-    static void wrong(const std::string& name) {
-        capnproto_shm_transport::Channel<Larger, Value>::open(name, WAIT, config().message_tag(TAG));
-    }
+    using Wrong = capnproto_shm_transport::Channel<Larger, Value>;
+    static constexpr const char* WRONG_TAG = "pairs/1";
     static constexpr Status REFUSED = CSHM_TYPE_MISMATCH;
 };
 
@@ -94,9 +94,8 @@ struct Capnp {
         const auto level = found.get();
         return level.getPrice() == number * 0.5 && level.getSize() == number;
     }
-    static void wrong(const std::string& name) {
-        CapnpChannel<Book, Level>::open(name, WAIT, config().message_tag(TAG));
-    }
+    using Wrong = CapnpChannel<Book, Level>;
+    static constexpr const char* WRONG_TAG = "pairs/1";
     static constexpr Status REFUSED = CSHM_TYPE_MISMATCH;
 };
 
@@ -110,19 +109,30 @@ Status end(Channel& channel) {
     return CSHM_OK;
 }
 
+template <class Channel>
+Channel join(const std::string& role, const std::string& name, const Config& config) {
+    if (role == "create") return Channel::create(name, config);
+    if (role == "open") return Channel::open(name, WAIT, config);
+    if (role == "connect") return Channel::connect(name, WAIT, config);
+    auto client = Server<Channel>::bind(name, config).accept_for(WAIT);
+    need(client.has_value(), "no client came");
+    return std::move(*client);
+}
+
 template <class Kind>
-void play(bool creates, const std::string& ending, const std::string& name) {
+void play(const std::string& role, const std::string& ending, const std::string& name) {
+    const bool creates = role == "create" || role == "serve";
     using Channel = typename Kind::Channel;
     const auto config = Kind::config().slot_count(8).message_tag(TAG);
     if (ending == "wrong") {
         try {
-            Kind::wrong(name);
+            (void)join<typename Kind::Wrong>(role, name, Kind::config().message_tag(Kind::WRONG_TAG));
         } catch (const Error& error) {
             return need(error.status() == Kind::REFUSED, error.what());
         }
         fail("the wrong type is not refused");
     }
-    Channel channel = creates ? Channel::create(name, config) : Channel::open(name, WAIT, config);
+    Channel channel = join<Channel>(role, name, config);
     if (ending == "waits") {
         while (std::cin.get() != std::char_traits<char>::eof()) continue;
         return;
@@ -160,11 +170,10 @@ void play(bool creates, const std::string& ending, const std::string& name) {
 int main(int argc, char** argv) {
     if (argc != 5) return 2;
     const std::string kind = argv[2];
-    const bool creates = std::string(argv[1]) == "create";
     try {
-        if (kind == "raw") play<Raw>(creates, argv[3], argv[4]);
-        if (kind == "values") play<Values>(creates, argv[3], argv[4]);
-        if (kind == "capnp") play<Capnp>(creates, argv[3], argv[4]);
+        if (kind == "raw") play<Raw>(argv[1], argv[3], argv[4]);
+        if (kind == "values") play<Values>(argv[1], argv[3], argv[4]);
+        if (kind == "capnp") play<Capnp>(argv[1], argv[3], argv[4]);
         return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "peer.cpp: %s\n", error.what());

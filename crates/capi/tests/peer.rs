@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use schemas::quotes_capnp::{book, level};
-use transport::{CapnpChannel, Channel, Config, OpenError, RecvError, Transport};
+use transport::{CapnpChannel, Channel, Config, Kind, OpenError, RecvError, Server, Transport};
 
 const ROUNDS: u32 = 300;
 const WAIT: Duration = Duration::from_secs(60);
@@ -25,15 +25,27 @@ struct Value {
 }
 
 /// A kind of channel, whose messages are numbers.
-trait Peer: Sized {
+trait Peer: Kind {
     fn create(name: &str, config: &Config) -> Result<Self>;
-    fn open(name: &str, config: &Config) -> Result<Self>;
-    /// Opens with another type, or for bytes with another tag.
-    fn open_wrongly(name: &str, config: &Config) -> std::result::Result<(), OpenError>;
+    /// Opens it, or connects to its server.
+    fn join(role: &str, name: &str, config: &Config) -> std::result::Result<Self, OpenError>;
+    /// With another type, or for bytes with another tag.
+    fn join_wrongly(role: &str, name: &str, config: &Config) -> std::result::Result<(), OpenError>;
     fn slot_size() -> usize;
     fn send(&mut self, number: u32) -> Result;
     /// Whether the next message is this one.
     fn next_is(&mut self, number: u32) -> std::result::Result<bool, RecvError>;
+}
+
+/// What has the same name on every kind of channel.
+macro_rules! join {
+    ($channel:ty, $role:expr, $name:expr, $config:expr) => {
+        if $role == "connect" {
+            <$channel>::connect_with($name, WAIT, $config)
+        } else {
+            <$channel>::open_with($name, WAIT, $config)
+        }
+    };
 }
 
 fn bytes(number: u32) -> Vec<u8> {
@@ -45,12 +57,12 @@ impl Peer for Transport {
         Ok(Self::create(name, config)?)
     }
 
-    fn open(name: &str, config: &Config) -> Result<Self> {
-        Ok(Self::open_with(name, WAIT, config)?)
+    fn join(role: &str, name: &str, config: &Config) -> std::result::Result<Self, OpenError> {
+        join!(Self, role, name, config)
     }
 
-    fn open_wrongly(name: &str, config: &Config) -> std::result::Result<(), OpenError> {
-        Self::open_with(name, WAIT, &config.clone().message_tag("pairs/2")).map(|_| ())
+    fn join_wrongly(role: &str, name: &str, config: &Config) -> std::result::Result<(), OpenError> {
+        join!(Self, role, name, &config.clone().message_tag("pairs/2")).map(|_| ())
     }
 
     fn slot_size() -> usize {
@@ -75,12 +87,12 @@ impl Peer for Channel<Value> {
         Ok(Self::create(name, config)?)
     }
 
-    fn open(name: &str, config: &Config) -> Result<Self> {
-        Ok(Self::open_with(name, WAIT, config)?)
+    fn join(role: &str, name: &str, config: &Config) -> std::result::Result<Self, OpenError> {
+        join!(Self, role, name, config)
     }
 
-    fn open_wrongly(name: &str, config: &Config) -> std::result::Result<(), OpenError> {
-        Channel::<[u64; 4], Value>::open_with(name, WAIT, config).map(|_| ())
+    fn join_wrongly(role: &str, name: &str, config: &Config) -> std::result::Result<(), OpenError> {
+        join!(Channel<[u64; 4], Value>, role, name, config).map(|_| ())
     }
 
     fn slot_size() -> usize {
@@ -107,12 +119,12 @@ impl Peer for CapnpChannel<level::Owned> {
         Ok(Self::create(name, config)?)
     }
 
-    fn open(name: &str, config: &Config) -> Result<Self> {
-        Ok(Self::open_with(name, WAIT, config)?)
+    fn join(role: &str, name: &str, config: &Config) -> std::result::Result<Self, OpenError> {
+        join!(Self, role, name, config)
     }
 
-    fn open_wrongly(name: &str, config: &Config) -> std::result::Result<(), OpenError> {
-        CapnpChannel::<book::Owned, level::Owned>::open_with(name, WAIT, config).map(|_| ())
+    fn join_wrongly(role: &str, name: &str, config: &Config) -> std::result::Result<(), OpenError> {
+        join!(CapnpChannel<book::Owned, level::Owned>, role, name, config).map(|_| ())
     }
 
     fn slot_size() -> usize {
@@ -139,15 +151,20 @@ fn receive<P: Peer>(peer: &mut P, number: u32) -> Result {
     if peer.next_is(number)? { Ok(()) } else { Err(format!("message {number} is not as it was sent").into()) }
 }
 
-fn play<P: Peer>(creates: bool, ending: &str, name: &str) -> Result {
+fn play<P: Peer>(role: &str, ending: &str, name: &str) -> Result {
+    let creates = matches!(role, "create" | "serve");
     let config = Config::new().slot_size(P::slot_size()).slot_count(8).message_tag(TAG);
     if ending == "wrong" {
-        return match P::open_wrongly(name, &config) {
+        return match P::join_wrongly(role, name, &config) {
             Err(OpenError::Type { .. } | OpenError::Tag { .. }) => Ok(()),
             other => Err(format!("the wrong type is not refused: {other:?}").into()),
         };
     }
-    let mut peer = if creates { P::create(name, &config)? } else { P::open(name, &config)? };
+    let mut peer = match role {
+        "create" => P::create(name, &config)?,
+        "serve" => Server::<P>::bind(name, &config)?.accept_timeout(WAIT)?,
+        _ => P::join(role, name, &config)?,
+    };
     match ending {
         "waits" => {
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
@@ -198,8 +215,8 @@ fn main() -> Result {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [role, kind, ending, name] = &words[..] else { return Err("peer ROLE KIND ENDING NAME".into()) };
     match &kind[..] {
-        "raw" => play::<Transport>(role == "create", ending, name),
-        "values" => play::<Channel<Value>>(role == "create", ending, name),
-        _ => play::<CapnpChannel<level::Owned>>(role == "create", ending, name),
+        "raw" => play::<Transport>(role, ending, name),
+        "values" => play::<Channel<Value>>(role, ending, name),
+        _ => play::<CapnpChannel<level::Owned>>(role, ending, name),
     }
 }

@@ -274,9 +274,9 @@ public:
 
     // A message in the next slot.
     Must<Builder> reserve() {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
-        return Policy::template must<Builder>(status, get(), slot, leftovers_.get(), std::int64_t{CSHM_FOREVER});
+        const auto reserved = detail::reserve(get(), CSHM_FOREVER);
+        return Policy::template must<Builder>(
+            reserved.status(), get(), reserved.slot(), leftovers_.get(), std::int64_t{CSHM_FOREVER});
     }
     Maybe<Builder> try_reserve() { return reserve_within(CSHM_NOW); }
     template <class Rep, class Period>
@@ -292,10 +292,9 @@ public:
     }
     // Sends a copy of a message that exists.
     Must<void> send(typename M::Reader message) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), CSHM_FOREVER, &slot);
-        if (status != CSHM_OK) return Policy::template must<void>(status);
-        Builder builder(get(), slot, leftovers_.get(), CSHM_FOREVER);
+        const auto reserved = detail::reserve(get(), CSHM_FOREVER);
+        if (reserved.status() != CSHM_OK) return Policy::template must<void>(reserved.status());
+        Builder builder(get(), reserved.slot(), leftovers_.get(), CSHM_FOREVER);
         builder.set(message);
         return builder.commit();
     }
@@ -385,9 +384,8 @@ private:
         return options;
     }
     Maybe<Builder> reserve_within(std::int64_t time) {
-        cshm_write_slot slot{};
-        const Status status = cshm_reserve(get(), time, &slot);
-        return Policy::template maybe<Builder>(status, get(), slot, leftovers_.get(), time);
+        const auto reserved = detail::reserve(get(), time);
+        return Policy::template maybe<Builder>(reserved.status(), get(), reserved.slot(), leftovers_.get(), time);
     }
     Maybe<Reader> recv_within(std::int64_t time) {
         cshm_read_slot slot{};

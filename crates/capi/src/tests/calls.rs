@@ -131,6 +131,36 @@ fn a_message_is_built_and_read_in_its_slot() {
 }
 
 #[test]
+fn a_slot_at_hand_is_one_that_a_look_has_seen() {
+    let (a, b) = small();
+    let mut slot = NO_SLOT;
+    assert!(call!(cshm_reserve_at_hand(null_mut())).data.is_null());
+    for number in 0..4 {
+        slot = call!(cshm_reserve_at_hand(a.0));
+        assert_eq!(slot.capacity, 8);
+        assert!(call!(cshm_reserve_at_hand(a.0)).data.is_null(), "a second reservation");
+        assert_eq!(call!(cshm_commit(a.0, 9)), CSHM_TOO_LARGE, "and it stays open");
+        // SAFETY: the slot is reserved.
+        unsafe { slot.data.write(number) };
+        assert_eq!(call!(cshm_commit(a.0, 1)), CSHM_OK);
+        assert_eq!(call!(cshm_commit(a.0, 1)), CSHM_NOTHING_OPEN);
+    }
+    assert!(call!(cshm_reserve_at_hand(a.0)).data.is_null(), "the ring is full");
+    for number in 0..4 {
+        assert_eq!(recv(&b), Ok(vec![number]));
+    }
+    assert!(call!(cshm_reserve_at_hand(a.0)).data.is_null(), "there is room, and nobody has looked");
+    assert_eq!(call!(cshm_reserve(a.0, CSHM_NOW, &mut slot)), CSHM_OK);
+    assert_eq!(call!(cshm_abort(a.0)), CSHM_OK);
+    assert!(!call!(cshm_reserve_at_hand(a.0)).data.is_null());
+    assert_eq!(call!(cshm_abort(a.0)), CSHM_OK);
+    assert_eq!(call!(cshm_batch_begin(a.0)), CSHM_OK);
+    assert!(call!(cshm_reserve_at_hand(a.0)).data.is_null(), "a batch gathers by cshm_reserve");
+    assert_eq!(call!(cshm_close(a.0)), CSHM_OK);
+    assert!(call!(cshm_reserve_at_hand(a.0)).data.is_null());
+}
+
+#[test]
 fn a_span_carries_more_than_a_slot() {
     let (a, b) = small();
     let mut slot = NO_SLOT;

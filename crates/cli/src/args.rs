@@ -62,7 +62,7 @@ pub enum Command {
     Info(Info),
     /// Find what is wrong with channels on this machine, and say what to do
     Doctor(Doctor),
-    /// Remove what dead channels left
+    /// Remove what dead channels and servers left
     Rm(Rm),
     /// Measure a channel beside a Unix socket on this machine
     Bench(Bench),
@@ -246,10 +246,10 @@ pub struct Doctor {
 
 #[derive(Debug, clap::Args)]
 pub struct Rm {
-    /// The channels
+    /// The channels or servers
     #[arg(required_unless_present = "dead", conflicts_with = "dead")]
     pub names: Vec<String>,
-    /// Every channel whose side A is gone
+    /// Every channel whose side A is gone, and every server that died
     #[arg(long)]
     pub dead: bool,
     /// Only say what would be removed

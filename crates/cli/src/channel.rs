@@ -32,25 +32,80 @@ pub struct Server {
     pub directory: String,
     /// alive, dead, unknown.
     pub life: String,
+    pub stopped: bool,
+    pub pid: Option<u32>,
+    pub program: Option<String>,
+    /// Since it took the name.
+    pub age_s: Option<f64>,
+    /// What is wrong, and what to do about it.
     pub problem: Option<String>,
+}
+
+impl Server {
+    fn of(info: &ServerInfo) -> Self {
+        let file = |end: &str| info.directory.join(format!("{}.fs.{end}", info.name));
+        let process = (info.life == Life::Alive).then(|| Process::that_holds(&file("server"))).flatten();
+        // Each server makes a socket of its own.
+        let made = std::fs::symlink_metadata(file("socket")).and_then(|metadata| metadata.modified());
+        let left = || {
+            let name = &info.name;
+            (info.life == Life::Dead)
+                .then(|| format!("it is dead; remove what it left with `capnp-shm rm {name}`"))
+        };
+        Self {
+            name: info.name.clone(),
+            directory: info.directory.display().to_string(),
+            life: info.life.to_string(),
+            stopped: process.as_ref().is_some_and(|process| process.stopped),
+            pid: process.as_ref().map(|process| process.pid),
+            program: process.and_then(|process| process.program),
+            age_s: made.ok().and_then(|made| made.elapsed().ok()).map(|age| age.as_secs_f64()),
+            problem: info.problem.as_ref().map(ToString::to_string).or_else(left),
+        }
+    }
+
+    /// Life, process number and program, in a few characters.
+    pub fn short(&self) -> String {
+        short(&self.life, self.stopped, self.pid, self.program.as_deref())
+    }
+
+    pub fn age(&self) -> String {
+        age(self.age_s)
+    }
 }
 
 /// Every server, now.
 pub fn servers(place: &Place) -> anyhow::Result<Vec<Server>> {
-    let describe = |info: ServerInfo| Server {
-        problem: info.problem.as_ref().map(ToString::to_string),
-        name: info.name,
-        directory: info.directory.display().to_string(),
-        life: info.life.to_string(),
-    };
-    Ok(Channels::servers_with(&place.config())?.into_iter().map(describe).collect())
+    Ok(Channels::servers_with(&place.config())?.iter().map(Server::of).collect())
 }
 
-/// What `stat --json` prints.
+/// Life, process number and program of whoever it is.
+fn short(life: &str, stopped: bool, pid: Option<u32>, program: Option<&str>) -> String {
+    let life = if stopped { "stopped" } else { life };
+    match (pid, program) {
+        (Some(pid), Some(program)) => format!("{life} {pid} {}", text::printable(program)),
+        (Some(pid), None) => format!("{life} {pid}"),
+        _ => life.to_owned(),
+    }
+}
+
+fn age(seconds: Option<f64>) -> String {
+    let age = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    age.map_or_else(|| "-".to_owned(), text::age)
+}
+
+/// What `stat --json` prints of a channel.
 #[derive(Debug, Serialize)]
 pub struct Single {
     pub format: u32,
     pub channel: Channel,
+}
+
+/// What `stat --json` prints of a server.
+#[derive(Debug, Serialize)]
+pub struct SingleServer {
+    pub format: u32,
+    pub server: Server,
 }
 
 #[derive(Debug, Serialize)]
@@ -220,12 +275,7 @@ impl Side {
 
     /// Life, process number and program, in a few characters.
     pub fn short(&self) -> String {
-        let life = if self.stopped { "stopped" } else { &self.life };
-        match (self.pid, &self.program) {
-            (Some(pid), Some(program)) => format!("{life} {pid} {}", text::printable(program)),
-            (Some(pid), None) => format!("{life} {pid}"),
-            _ => life.to_owned(),
-        }
+        short(&self.life, self.stopped, self.pid, self.program.as_deref())
     }
 }
 
@@ -270,9 +320,7 @@ impl Channel {
     }
 
     pub fn age(&self) -> String {
-        self.age_s
-            .and_then(|age| Duration::try_from_secs_f64(age).ok())
-            .map_or_else(|| "-".to_owned(), text::age)
+        age(self.age_s)
     }
 
     pub fn rings(&self) -> [(&'static str, Option<&Ring>); 2] {

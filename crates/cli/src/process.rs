@@ -29,11 +29,38 @@ impl Process {
         if !maps.lines().any(mapped) {
             return unknown;
         }
+        Self::described(pid)
+    }
+
+    fn described(pid: u32) -> Self {
+        let root = Path::new("/proc").join(pid.to_string());
         let program = fs::read_to_string(root.join("comm")).ok().map(|name| name.trim_end().to_owned());
         let stat = fs::read_to_string(root.join("stat")).unwrap_or_default();
         // The state follows the name, which may hold anything but ends with the last parenthesis.
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         Self { pid, program, stopped: matches!(state, Some('T' | 't')) }
+    }
+
+    /// The process that has this file open, as far as the system tells: the first, if a child shares it.
+    #[cfg(target_os = "linux")]
+    pub fn that_holds(file: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let wanted = identity(fs::symlink_metadata(file).ok()?);
+        let holds = |pid: &u32| {
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            open.filter_map(|entry| fs::metadata(entry.path()).ok())
+                .any(|metadata| identity(metadata) == wanted)
+        };
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let own = std::process::id();
+        numbers.filter(|pid| *pid != own).filter(holds).min().map(Self::described)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn that_holds(_file: &Path) -> Option<Self> {
+        None
     }
 }
 

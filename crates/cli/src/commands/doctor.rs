@@ -59,14 +59,26 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
     for info in &look.channels {
         channel(info, &mut findings);
     }
+    let directory = directory(place);
     for server in servers(place)? {
         let found = match (&*server.life, &server.problem) {
+            ("dead", _) => {
+                let files = ["server", "socket"].map(|end| format!("{}.fs.{end}", server.name));
+                let files = files.into_iter().filter(|file| directory.join(file).symlink_metadata().is_ok());
+                format!("a server died and left {}", files.collect::<Vec<_>>().join(" and "))
+            }
             (_, Some(problem)) => problem.clone(),
-            ("dead", None) => "a server of this name died and left its files".to_owned(),
+            _ if server.stopped => format!("the server, {}, is stopped", server.short()),
             _ => continue,
         };
-        let advice = "start the server again: it takes them away";
-        findings.push(Finding::about(&server.name, "server", found, advice));
+        let advice = match (&*server.life, server.pid) {
+            ("dead", _) => {
+                format!("`capnp-shm rm {}`; the next server of that name also takes them away", server.name)
+            }
+            (_, Some(pid)) => format!("`kill -CONT {pid}`"),
+            _ => "it keeps the name from being used: move the file away if it is nobody's".to_owned(),
+        };
+        findings.push(Finding::about(&server.name, "server", found, &advice));
     }
     if findings.is_empty() {
         let count = look.channels.len();

@@ -1,6 +1,5 @@
 //! A channel as it is printed: the stable JSON form, and what the tables are made of. `README.md` documents it.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use capnproto_shm_transport::{
@@ -9,7 +8,7 @@ use capnproto_shm_transport::{
 use serde::Serialize;
 
 use crate::args::Place;
-use crate::process::Process;
+use crate::process::{Process, Processes, number};
 use crate::rates::{Look, Rate};
 use crate::schema::Schemas;
 use crate::text;
@@ -257,10 +256,10 @@ impl Ring {
 }
 
 impl Side {
-    fn of(info: &SideInfo, files: &[PathBuf]) -> Self {
+    fn of(info: &SideInfo, files: &[u64], processes: &mut Processes) -> Self {
         let alive = info.life == Life::Alive;
         let process = info.pid.map(|pid| {
-            if alive { Process::of(pid, files) } else { Process { pid, program: None, stopped: false } }
+            if alive { processes.of(pid, files) } else { Process { pid, program: None, stopped: false } }
         });
         Self {
             life: info.life.to_string(),
@@ -290,8 +289,14 @@ pub fn poll(mode: PollMode) -> String {
 }
 
 impl Channel {
-    pub fn of(info: &ChannelInfo, rates: [Option<Rate>; 2], schemas: &Schemas) -> Self {
-        let files = ["a2b", "b2a"].map(|end| info.directory.join(format!("{}.fs.{end}", info.name)));
+    pub fn of(
+        info: &ChannelInfo,
+        rates: [Option<Rate>; 2],
+        schemas: &Schemas,
+        processes: &mut Processes,
+    ) -> Self {
+        let files = ["a2b", "b2a"].map(|end| number(&info.directory.join(format!("{}.fs.{end}", info.name))));
+        let files: Vec<u64> = files.into_iter().flatten().collect();
         let ring = |ring: &Option<RingInfo>, rate| ring.as_ref().map(|ring| Ring::of(ring, rate, schemas));
         let unix = |created: std::time::SystemTime| {
             let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -311,8 +316,8 @@ impl Channel {
             created_unix_ns: info.created.map(unix),
             age_s: info.age().map(|age| age.as_secs_f64()),
             tag: info.tag.clone(),
-            a: Side::of(&info.a, &files),
-            b: Side::of(&info.b, &files),
+            a: Side::of(&info.a, &files, processes),
+            b: Side::of(&info.b, &files, processes),
             a_to_b: ring(&info.a_to_b, rates[0]),
             b_to_a: ring(&info.b_to_a, rates[1]),
             problem: info.problem.as_ref().map(ToString::to_string).or_else(|| leftover(state)),
@@ -338,7 +343,8 @@ pub fn look(place: &Place) -> anyhow::Result<Look> {
 
 /// All channels of a look as they are printed, with the rates since an earlier one.
 pub fn describe(now: &Look, before: &Look, schemas: &Schemas) -> Vec<Channel> {
-    let describe = |info| Channel::of(info, before.rates(info, now.at), schemas);
+    let mut processes = Processes::default();
+    let describe = |info| Channel::of(info, before.rates(info, now.at), schemas, &mut processes);
     now.channels.iter().map(describe).collect()
 }
 

@@ -74,7 +74,8 @@ fn write_page(
     write_rpc(page, results)?;
     write_idle(page, results)?;
     write_memory(page, results)?;
-    write_served(page, results)
+    write_served(page, results)?;
+    write_tapped(page, results)
 }
 
 fn write_bounds(page: &mut String, bounds: &[Bound]) -> std::fmt::Result {
@@ -364,6 +365,51 @@ fn write_served(page: &mut String, results: &Results) -> std::fmt::Result {
             )?;
             writeln!(page, "| busy: calls a second, the slowest | {} |", number(s.slowest))?;
             writeln!(page, "| busy: the fastest | {} |", number(s.fastest))
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
+}
+
+fn write_tapped(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(tapped) = &results.tapped else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## A tap\n\n64 bytes over {} slots, `Spin`, with and without a tap that reads every message it can, in turns; \
+         {} rounds as long as five others. What is delivered and what is missed add up to what was sent in each \
+         turn. On two processors the tap's time is taken from the two sides. `record` writes a file of {} \
+         messages a second; `top` shows {} channels in a terminal, on each of which 50 messages a second pass.\n",
+        crate::tapped::SLOTS,
+        if tapped.as_ref().is_ok_and(|t| t.third_processor) {
+            "three or more processors,"
+        } else {
+            "two processors,"
+        },
+        crate::tapped::RECORDED,
+        crate::tapped::CHANNELS
+    )?;
+    match tapped {
+        Ok(t) => {
+            writeln!(page, "| | without | with a tap | ratio | missed |\n|---|---:|---:|---:|---:|")?;
+            for (name, cost, scale) in [
+                ("one way, M/s".to_owned(), t.one_way, 1e6),
+                (format!("one way, {} a second, M/s", crate::tapped::PACE), t.paced, 1e6),
+                ("round trip, ns".to_owned(), t.trip, 1.0),
+                (format!("round trip, {} a second, p50 ns", crate::tapped::PACE / 2), t.paced_trip, 1.0),
+            ] {
+                let [without, with] = [cost.without, cost.with].map(|figure| number(figure / scale));
+                let missed = cost.missed * 100.0;
+                writeln!(page, "| {name} | {without} | {with} | {:.3} | {missed:.2} % |", cost.ratio)?;
+            }
+            let r = &t.record;
+            writeln!(
+                page,
+                "\n`record`: {} of {} messages at {:.0} a second, {} missed. `top`: {} % of a core.",
+                r.recorded,
+                r.sent,
+                r.a_second,
+                r.missed,
+                number(t.top_cpu * 100.0)
+            )
         }
         Err(error) => writeln!(page, "Not measured: {error}."),
     }

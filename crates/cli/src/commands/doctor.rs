@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::{Doctor, Place};
 use crate::channel::{Channel, FORMAT, State, look, servers};
+use crate::process::Processes;
 use crate::schema::Schemas;
 use crate::{Exit, text};
 
@@ -56,8 +57,9 @@ impl Finding {
 pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
     let look = look(place)?;
     let mut findings = Vec::new();
+    let mut processes = Processes::default();
     for info in &look.channels {
-        channel(info, &mut findings);
+        channel(info, &mut processes, &mut findings);
     }
     let directory = directory(place);
     for server in servers(place)? {
@@ -125,8 +127,8 @@ fn print(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
 }
 
 /// What is wrong with one channel.
-fn channel(info: &ChannelInfo, findings: &mut Vec<Finding>) {
-    let channel = Channel::of(info, [None, None], &Schemas::default());
+fn channel(info: &ChannelInfo, processes: &mut Processes, findings: &mut Vec<Finding>) {
+    let channel = Channel::of(info, [None, None], &Schemas::default(), processes);
     let name = &*channel.name;
     let who = |side: &crate::channel::Side| {
         side.pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"))

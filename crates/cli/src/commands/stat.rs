@@ -7,6 +7,7 @@ use capnproto_shm_transport::{ChannelInfo, OpenError};
 
 use crate::args::{Place, Stat};
 use crate::channel::{Channel, FORMAT, Ring, Server, Side, Single, SingleServer, look, servers, sleep_until};
+use crate::process::Processes;
 use crate::rates::Look;
 use crate::schema::Schemas;
 use crate::{Exit, interrupt, text};
@@ -27,7 +28,7 @@ pub fn run(place: &Place, options: &Stat) -> anyhow::Result<Exit> {
         sleep_until(before.at + options.ls.interval);
         let now = only(place, &options.name)?;
         let info = now.channels.first().context("the channel has gone")?;
-        let channel = Channel::of(info, before.rates(info, now.at), &schemas);
+        let channel = Channel::of(info, before.rates(info, now.at), &schemas, &mut Processes::default());
         let out = io::stdout();
         let clear = options.ls.watch && !options.ls.json && out.is_terminal();
         let mut out = out.lock();

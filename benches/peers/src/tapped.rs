@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use capnproto_shm_transport::{Config, PollMode, RecvError, Tap, Transport};
+use capnproto_shm_transport::{Config, PollMode, Producer, RecvError, Tap, Transport};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde::Serialize;
@@ -22,9 +22,12 @@ use crate::place::Place;
 use crate::process::{self, Control, Ended, Killed};
 use crate::sample::{Ticks, median};
 
-/// Bytes of a message, and slots of a ring.
+/// Bytes of a message.
 const SIZE: usize = 64;
+/// Slots of a ring.
 pub const SLOTS: usize = 1024;
+/// Slots of a ring that is recorded: enough for the time in which a recorder that shares its processor does not run.
+pub const RECORDED_SLOTS: usize = 16 * 1024;
 /// Messages a second where three processes share two processors.
 pub const PACE: u64 = 500_000;
 /// Messages a second that `record` is to take: somewhat more than its bound.
@@ -33,6 +36,8 @@ pub const RECORDED: u64 = 310_000;
 pub const CHANNELS: usize = 100;
 /// The first word of a message that is sent back.
 const PING: u64 = 1;
+/// The first word of the last message of a turn.
+const LAST: u64 = 2;
 
 /// Without and with a tap, in turns.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -48,6 +53,7 @@ pub struct Cost {
 /// What a recorder took.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Recorded {
+    pub slots: usize,
     pub a_second: f64,
     pub sent: u64,
     pub recorded: u64,
@@ -66,7 +72,8 @@ pub struct Tapped {
     pub trip: Cost,
     /// The same with half of [`PACE`] trips a second: p50.
     pub paced_trip: Cost,
-    pub record: Recorded,
+    /// Over [`RECORDED_SLOTS`], and over [`SLOTS`].
+    pub record: [Recorded; 2],
     /// Processor time of `top`, over the time that passed.
     pub top_cpu: f64,
 }
@@ -82,7 +89,7 @@ pub fn measure(rounds: usize, round: Duration) -> Result<Tapped> {
         paced: cost(Work::Paced)?,
         trip: cost(Work::Trips)?,
         paced_trip: cost(Work::PacedTrips)?,
-        record: record(&name, round * 50)?,
+        record: [record(&name, RECORDED_SLOTS, round * 50)?, record(&name, SLOTS, round * 50)?],
         top_cpu: top(&name, round * 100)?,
     })
 }
@@ -157,7 +164,11 @@ impl Work {
 }
 
 fn send(a: &mut Transport, what: u64) -> Result<()> {
-    let mut slot = a.reserve()?;
+    send_by(a.halves().0, what)
+}
+
+fn send_by(to: &mut Producer, what: u64) -> Result<()> {
+    let mut slot = to.reserve()?;
     fill(&mut slot[..SIZE], what);
     slot.commit(SIZE);
     Ok(())
@@ -175,10 +186,6 @@ fn until_received(a: &mut Transport) {
     }
 }
 
-fn config() -> Config {
-    Config::new().slot_size(SIZE).slot_count(SLOTS).poll(PollMode::Spin)
-}
-
 /// Another process of this program. It ends with its lines, or with the channel that goes before it.
 struct Other {
     control: Control,
@@ -193,18 +200,28 @@ impl Other {
     }
 }
 
-/// A pair of which this process is side A.
+/// A pair of which this process is side A. Side B waits in its channel only during a turn.
 struct Pair {
     a: Transport,
-    _b: Other,
+    b: Other,
 }
 
 impl Pair {
-    fn start(name: &str) -> Result<Self> {
-        let a = Transport::create(name, &config())?;
+    fn start(name: &str, slots: usize) -> Result<Self> {
+        let config = Config::new().slot_size(SIZE).slot_count(slots).poll(PollMode::Spin);
+        let a = Transport::create(name, &config)?;
         let b = Other::start("answers", name)?;
         Place::Apart.pin_leader()?;
-        Ok(Self { a, _b: b })
+        Ok(Self { a, b })
+    }
+
+    /// A turn of this, with both sides at work.
+    fn turn<T>(&mut self, work: impl FnOnce(&mut Transport) -> Result<T>) -> Result<T> {
+        self.b.control.say("go")?;
+        let done = work(&mut self.a)?;
+        send(&mut self.a, LAST)?;
+        self.b.control.expect(JOINED)?;
+        Ok(done)
     }
 
     fn sent(&self) -> u64 {
@@ -213,19 +230,23 @@ impl Pair {
     }
 }
 
+/// Two pairs take turns, of which one is tapped: what a side learned of its processor beside a tap stays with that pair.
 fn cost(name: &str, work: Work, rounds: usize, turn: Duration) -> Result<Cost> {
-    let mut pair = Pair::start(name)?;
-    let mut looks = Other::start("looks", name)?;
+    let seen = format!("{name}-seen");
+    let [mut alone, mut pair] = [Pair::start(name, SLOTS)?, Pair::start(&seen, SLOTS)?];
+    let mut looks = Other::start("looks", &seen)?;
     let tap = &mut looks.control;
     Place::Apart.pin_leader()?;
-    work.run(&mut pair.a, turn / 8)?;
+    for pair in [&mut alone, &mut pair] {
+        pair.turn(|a| work.run(a, turn / 8))?;
+    }
     let (mut without, mut with, mut missed, mut sent) = (Vec::new(), Vec::new(), 0, 0);
     for _ in 0..rounds {
-        without.push(work.run(&mut pair.a, turn)?);
+        without.push(alone.turn(|a| work.run(a, turn))?);
         tap.say("look")?;
         tap.expect(JOINED)?;
         let before = pair.sent();
-        with.push(work.run(&mut pair.a, turn)?);
+        with.push(pair.turn(|a| work.run(a, turn))?);
         let now = pair.sent() - before;
         tap.say(&now.to_string())?;
         let (delivered, lost): (u64, u64) = serde_json::from_str(&tap.answer()?)?;
@@ -237,27 +258,27 @@ fn cost(name: &str, work: Work, rounds: usize, turn: Duration) -> Result<Cost> {
     Ok(Cost { without, with, ratio, missed: missed as f64 / sent as f64 })
 }
 
-/// Side B: reads what comes, and answers what asks for it.
+/// Side B: in each turn it reads what comes, and answers what asks for it.
 fn answers(name: &str, mut control: Control) -> Result<()> {
     Place::Apart.pin_follower()?;
-    let mut b = Transport::open_with(name, PATIENCE, &config())?;
+    let mut b = Transport::open_with(name, PATIENCE, &Config::new().poll(PollMode::Spin))?;
     control.say(JOINED)?;
-    let (to_a, from_a) = b.halves();
-    loop {
-        let ping = match from_a.recv() {
-            Ok(message) => {
-                std::hint::black_box(sum(&message));
-                word(&message) == PING
+    while control.hear()?.is_some() {
+        let (to_a, from_a) = b.halves();
+        loop {
+            let message = from_a.recv()?;
+            std::hint::black_box(sum(&message));
+            let what = word(&message);
+            drop(message);
+            match what {
+                LAST => break,
+                PING => send_by(to_a, 0)?,
+                _ => {}
             }
-            Err(RecvError::Closed) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        if ping {
-            let mut slot = to_a.reserve()?;
-            fill(&mut slot[..SIZE], 0);
-            slot.commit(SIZE);
         }
+        control.say(JOINED)?;
     }
+    Ok(())
 }
 
 /// The tap: opens the channel when it is told to, and reads until it has come by as many messages as it is told then.
@@ -308,9 +329,9 @@ fn program() -> Result<PathBuf> {
 }
 
 /// A paced load, one way, recorded by tap.
-fn record(name: &str, time: Duration) -> Result<Recorded> {
+fn record(name: &str, slots: usize, time: Duration) -> Result<Recorded> {
     let program = program()?;
-    let mut pair = Pair::start(name)?;
+    let mut pair = Pair::start(name, slots)?;
     let file = std::env::temp_dir().join(format!("{name}.mcap"));
     let recorder = Command::new(program)
         .args(["record", name, "--output"])
@@ -324,14 +345,17 @@ fn record(name: &str, time: Duration) -> Result<Recorded> {
         ensure!(recorder.0.try_wait()?.is_none(), "the recorder ended");
         thread::sleep(Duration::from_millis(1));
     }
-    let (began, time, mut sent) = (monotonic(), time.as_nanos() as u64, 0u64);
-    let passed = || monotonic() - began;
-    while passed() < time {
-        let due = passed() * RECORDED / 1_000_000_000;
-        (sent..due).try_for_each(|_| send(&mut pair.a, 0))?;
-        sent = sent.max(due);
-    }
-    let a_second = sent as f64 * 1e9 / passed() as f64;
+    let a_second = pair.turn(|a| {
+        let (began, time, mut sent) = (monotonic(), time.as_nanos() as u64, 0u64);
+        let passed = || monotonic() - began;
+        while passed() < time {
+            let due = passed() * RECORDED / 1_000_000_000;
+            (sent..due).try_for_each(|_| send(a, 0))?;
+            sent = sent.max(due);
+        }
+        Ok(sent as f64 * 1e9 / passed() as f64)
+    })?;
+    let sent = pair.sent();
     drop(pair);
     let mut said = String::new();
     recorder.0.stderr.take().context("its output")?.read_to_string(&mut said)?;
@@ -341,7 +365,7 @@ fn record(name: &str, time: Duration) -> Result<Recorded> {
     let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let &[recorded, missed] = &*numbers else { anyhow::bail!("the recorder says: {said}") };
     ensure!(recorded + missed == sent, "of {sent} messages, {recorded} were recorded and {missed} missed");
-    Ok(Recorded { a_second, sent, recorded, missed })
+    Ok(Recorded { slots, a_second, sent, recorded, missed })
 }
 
 /// The share of a processor that `top` takes, in a terminal of 80 by 24, over channels at work.

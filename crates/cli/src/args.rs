@@ -52,7 +52,7 @@ pub enum Command {
     Stat(Stat),
     /// Watch all channels live
     Top(Top),
-    /// Print messages as they pass
+    /// Print messages as they pass, or as they were recorded
     Dump(Dump),
     /// Write passing messages to an MCAP file
     Record(Record),
@@ -140,6 +140,9 @@ pub struct Dump {
     /// End after so many messages
     #[arg(short, long, value_name = "N")]
     pub count: Option<u64>,
+    /// Print what was recorded of the channel in this file
+    #[arg(long, value_name = "FILE.mcap", conflicts_with = "wait")]
+    pub from: Option<PathBuf>,
     /// Wait so long for the channel
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub wait: Duration,

@@ -356,6 +356,37 @@ fn recorded_schemas_are_told() {
 }
 
 #[test]
+fn a_recording_is_dumped_as_the_channel_was() {
+    let place = Place::new();
+    let (mut a, mut b) = place.pair("dumped");
+    let (mut c, _d) = place.pair("other");
+    for message in ["one", "two", "three"] {
+        a.send(message.as_bytes()).unwrap();
+    }
+    b.send(b"back").unwrap();
+    c.send(b"else").unwrap();
+    let file = place.file("dumped.mcap");
+    let file = file.to_str().unwrap();
+    place.run(&["record", "dumped", "other", "-o", file, "-c", "5"]).good();
+    let dump = |args: &[&str]| place.run(&[&["dump", "dumped", "--from", file][..], args].concat());
+    assert_eq!(dump(&["--raw", "-d", "a-to-b"]).good(), "onetwothree");
+    assert_eq!(dump(&["--raw", "-d", "b-to-a"]).good(), "back");
+    let json = dump(&["--json", "--grep", "three"]).json();
+    assert_eq!(
+        (&json["direction"], &json["sequence"], &json["data"]),
+        (&"a_to_b".into(), &2.into(), &"7468726565".into())
+    );
+    let all = dump(&[]);
+    fits(&all.good());
+    assert!(all.err().contains("4 messages printed, 0 missed; the recording ends"), "{}", all.err());
+    let none = place.run(&["dump", "none", "--from", file]);
+    assert_eq!(none.code(), 1);
+    assert!(none.err().contains("it has dumped, other"), "{}", none.err());
+    assert_eq!(place.run(&["dump", "dumped", "--from", "/nonexistent.mcap"]).code(), 3);
+    assert_eq!(dump(&["--wait", "1"]).code(), 2);
+}
+
+#[test]
 fn what_is_no_recording_is_said_to_be_none() {
     let place = Place::new();
     let file = place.file("text.mcap");

@@ -47,7 +47,7 @@ impl Server {
         // Each server makes a socket of its own.
         let made = std::fs::symlink_metadata(file("socket")).and_then(|metadata| metadata.modified());
         let left = || {
-            let name = &info.name;
+            let name = text::quoted(&info.name);
             (info.life == Life::Dead)
                 .then(|| format!("it is dead; remove what it left with `capnp-shm rm {name}`"))
         };
@@ -305,7 +305,11 @@ impl Channel {
         let state = State::of(info);
         let leftover = |state| {
             (state == State::Leftover && info.problem.is_none()).then(|| {
-                format!("its side A is {}; remove it with `capnp-shm rm {}`", info.a.life, info.name)
+                format!(
+                    "its side A is {}; remove it with `capnp-shm rm {}`",
+                    info.a.life,
+                    text::quoted(&info.name)
+                )
             })
         };
         Self {

@@ -75,7 +75,8 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
         };
         let advice = match (&*server.life, server.pid) {
             ("dead", _) => {
-                format!("`capnp-shm rm {}`; the next server of that name also takes them away", server.name)
+                let shell = text::quoted(&server.name);
+                format!("`capnp-shm rm {shell}`; the next server of that name also takes them away")
             }
             (_, Some(pid)) => format!("`kill -CONT {pid}`"),
             _ => "it keeps the name from being used: move the file away if it is nobody's".to_owned(),
@@ -144,7 +145,8 @@ fn channel(info: &ChannelInfo, processes: &mut Processes, findings: &mut Vec<Fin
                 channel.age(),
                 text::bytes(bytes)
             );
-            let advice = format!("`capnp-shm rm {name}`; the next side A of that name also takes it away");
+            let shell = text::quoted(name);
+            let advice = format!("`capnp-shm rm {shell}`; the next side A of that name also takes it away");
             findings.push(Finding::about(name, "leftover", found, &advice));
         }
         (Some(OpenError::Timeout { missing: Missing::Ready, .. }), _) => {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use capnproto_shm_transport::{Channels, Life, RemoveError, Server, Transport};
 
 use crate::args::{Place, Rm};
-use crate::{Exit, exit_of, text};
+use crate::{Exit, exit_of, said, text};
 
 /// What can stand under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ pub fn run(place: &Place, options: &Rm) -> anyhow::Result<Exit> {
             // Another process was faster.
             Err(error) if options.dead && exit_of(&error) == Exit::NotFound => {}
             Err(error) => {
-                writeln!(io::stderr(), "capnp-shm: {error:#}")?;
+                writeln!(io::stderr(), "capnp-shm: {}", said(&error))?;
                 worst = exit_of(&error);
             }
         }

@@ -176,7 +176,7 @@ fn send_by(to: &mut Producer, what: u64) -> Result<()> {
 
 fn trip(a: &mut Transport) -> Result<()> {
     send(a, PING)?;
-    std::hint::black_box(sum(&*a.recv()?));
+    std::hint::black_box(sum(&a.recv()?));
     Ok(())
 }
 
@@ -324,7 +324,7 @@ fn program() -> Result<PathBuf> {
         .output()?;
     let lines = String::from_utf8(output.stdout)?;
     let built = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let path = built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let path = built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
     path.context("cargo has not built capnp-shm")
 }
 

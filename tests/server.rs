@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use capnproto_shm_transport::{
-    AcceptError, Channel, Config, CreateError, Limits, Missing, OpenError, RecvError, SendError, Server,
-    Transport, WaitSet,
+    AcceptError, Channel, Config, CreateError, Limits, Missing, OpenError, RecvError, RemoveError, SendError,
+    Server, Transport, WaitSet,
 };
 use common::*;
 
@@ -120,6 +120,21 @@ fn a_dead_servers_name_is_reclaimed() {
     assert!(matches!(missing, OpenError::Timeout { missing: Missing::Server, .. }), "{missing}");
     drop(Server::<Transport>::bind(&name, &config()).unwrap());
     assert!(left(&name).is_empty(), "{:?}", left(&name));
+}
+
+#[test]
+fn what_a_dead_server_left_is_removed_and_a_live_one_keeps_its_name() {
+    let name = named("remove");
+    assert!(matches!(Server::remove(&name), Err(RemoveError::NotFound { .. })));
+    let mut peer = spawn("bind", &[&name]);
+    peer.wait_for("bound");
+    let before = left(&name);
+    assert!(matches!(Server::remove(&name), Err(RemoveError::InUse { .. })));
+    assert_eq!(left(&name), before);
+    peer.kill();
+    Server::remove(&name).unwrap();
+    assert!(left(&name).is_empty(), "{:?}", left(&name));
+    assert!(matches!(Server::remove("no/name"), Err(RemoveError::Config(_))));
 }
 
 /// Serves: accepts one client, says so, and waits to be killed.

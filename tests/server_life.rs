@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use capnproto_shm_transport::{
-    AcceptError, Config, CreateError, Limits, Missing, OpenError, RecvError, Server, Transport, WaitSet,
+    AcceptError, Config, CreateError, Limits, Missing, OpenError, RecvError, RemoveError, Server, Transport,
+    WaitSet,
 };
 use common::*;
 use handshake::{Raw, hello};
@@ -85,6 +86,37 @@ fn binds_that_are_killed_leave_nothing_that_the_next_does_not_reclaim() {
     }
     drop(Server::<Transport>::bind(&name, &config()).unwrap());
     assert!(name.left().is_empty(), "{:?}", name.left());
+}
+
+#[test]
+fn binds_that_are_killed_leave_nothing_that_a_remove_does_not_take_away() {
+    let name = named("killed-removed");
+    for round in 0..40 {
+        let mut peer = spawn("binds", &[&name]);
+        peer.wait_for("begun");
+        thread::sleep(Duration::from_micros(37 * round));
+        peer.kill();
+        match Server::remove(&name) {
+            // It was killed between two binds.
+            Ok(()) | Err(RemoveError::NotFound { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(name.left().is_empty(), "{:?}", name.left());
+    }
+}
+
+#[test]
+fn what_is_not_of_this_user_is_not_removed_with_a_server() {
+    let name = named("kept");
+    let lock = directory().join(format!("{}.fs.server", &*name));
+    std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
+    let refused = Server::remove(&name).unwrap_err();
+    assert!(matches!(refused, RemoveError::Segment { .. }), "{refused}");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let refused = Server::remove(&name).unwrap_err();
+    assert!(matches!(refused, RemoveError::Segment { .. } | RemoveError::Io { .. }), "{refused}");
+    assert!(lock.is_dir());
 }
 
 #[test]

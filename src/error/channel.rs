@@ -372,13 +372,13 @@ pub enum RemoveError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// There is nothing of that name.
-    #[error("there is no channel {name:?} to remove")]
+    #[error("there is nothing of the name {name:?} to remove")]
     NotFound {
         /// The name asked for.
         name: String,
     },
-    /// A live side A holds the name.
-    #[error("channel {name:?} is in use by a live side A; end that process first")]
+    /// A live side A, or a live server, holds the name.
+    #[error("{name:?} is in use by a live side A or server; end that process first")]
     InUse {
         /// The name asked for.
         name: String,

@@ -25,17 +25,56 @@ use connect::connect;
 #[cfg(all(target_os = "linux", feature = "async"))]
 use connect::connect_async;
 pub use limits::Limits;
+#[cfg(target_os = "linux")]
+use name::remove;
 #[cfg(not(target_os = "linux"))]
 pub use portable::Server;
 #[cfg(not(target_os = "linux"))]
 use portable::connect;
 #[cfg(all(not(target_os = "linux"), feature = "async"))]
 use portable::connect_async;
+#[cfg(not(target_os = "linux"))]
+use portable::remove;
 
 use crate::channel::Channel;
 use crate::config::Config;
-use crate::error::OpenError;
+use crate::error::{OpenError, RemoveError};
 use crate::transport::{Kind, Transport};
+
+impl Server {
+    /// Removes what a dead server left under its name: its lock and its socket. The next [`bind`](Self::bind) of that name
+    /// does this too. Its clients' channels have no names, and stay as they are.
+    ///
+    /// ```
+    /// # use capnproto_shm_transport::{Config, RemoveError, Server, Transport};
+    /// # let name = format!("doc-unbind-{}", std::process::id());
+    /// let server = Server::<Transport>::bind(&name, &Config::new())?;
+    /// // A live server keeps its name.
+    /// assert!(matches!(Server::remove(&name), Err(RemoveError::InUse { .. })));
+    /// drop(server);
+    /// // And one that ends in order leaves nothing.
+    /// assert!(matches!(Server::remove(&name), Err(RemoveError::NotFound { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError::NotFound`] if there is nothing, [`RemoveError::InUse`] if a live server holds the name,
+    /// [`RemoveError::Segment`] if what stands there is not ours, [`RemoveError::Config`] for an invalid name,
+    /// [`RemoveError::Io`] if the system refuses.
+    pub fn remove(name: &str) -> Result<(), RemoveError> {
+        remove(name, &Config::new())
+    }
+
+    /// The same in the directory of a configuration, and of a server that another user shares by its permissions.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove).
+    pub fn remove_with(name: &str, config: &Config) -> Result<(), RemoveError> {
+        remove(name, config)
+    }
+}
 
 /// Gives a kind of channel its `connect`.
 macro_rules! connects {

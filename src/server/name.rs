@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::crash::step;
-use crate::error::{ConfigError, CreateError, Failure, FileError};
+use crate::error::{ConfigError, CreateError, Failure, FileError, RemoveError, SegmentError};
 use crate::protocol::{check_name, server_file_name};
 use crate::system::{Host, Socket, Staged, System, fits_address, random};
 
@@ -88,37 +88,54 @@ fn permissions(mode: u32) -> std::fs::Permissions {
 
 /// The lock of the name; `None` if it has to be tried again.
 fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError> {
-    match Host::open(path, true) {
-        Ok(file) => {
-            let metadata = file.metadata().map_err(Failure::at("look at", path))?;
-            // What this user's dead server left may have had another mode.
-            let checked = Host::check_owner(&metadata, None)
-                .or_else(|_| Host::check_owner(&metadata, Some(mode)))
-                .map_err(FileError::from);
-            let checked = checked.and_then(|()| match metadata.is_file() {
-                true => Ok(()),
-                false => Err(crate::error::SegmentError::NotAFile.into()),
-            });
-            checked.map_err(Failure::at("open", path))?;
-            if !Host::try_lock(&file).map_err(Failure::at("lock", path))? {
-                return Err(Failure::in_use(name).into());
-            }
-            if Host::mode(&file) != mode {
-                file.set_permissions(permissions(mode)).map_err(Failure::at("set the mode of", path))?;
-            }
-            // It may have been given up between our open and our lock.
-            Ok(Some(file).filter(|file| Host::same_file(file, path)))
+    if let Some(file) = lock_of_dead(name, path, mode)? {
+        if Host::mode(&file) != mode {
+            file.set_permissions(permissions(mode)).map_err(Failure::at("set the mode of", path))?;
         }
-        Err(FileError::Missing) => {
-            let staged = <Host as System>::Staged::new(path, mode).map_err(Failure::at("create", path))?;
-            let file = staged.file().try_clone().map_err(Failure::at("duplicate", path))?;
-            // Locked before it has a name.
-            let locked = Host::try_lock(&file).map_err(Failure::at("lock", path))?;
-            let published = staged.publish(path).map_err(Failure::at("publish", path))?;
-            Ok(Some(file).filter(|_| locked && published))
-        }
-        Err(error) => Err(Failure::at("open", path)(error).into()),
+        return Ok(Some(file));
     }
+    let staged = <Host as System>::Staged::new(path, mode).map_err(Failure::at("create", path))?;
+    let file = staged.file().try_clone().map_err(Failure::at("duplicate", path))?;
+    // Locked before it has a name.
+    let locked = Host::try_lock(&file).map_err(Failure::at("lock", path))?;
+    let published = staged.publish(path).map_err(Failure::at("publish", path))?;
+    Ok(Some(file).filter(|_| locked && published))
+}
+
+/// The lock that a dead server left, now ours. In use if a live one holds it; `None` if there is none, or it goes away.
+fn lock_of_dead(name: &str, path: &Path, mode: u32) -> Result<Option<File>, Failure> {
+    let file = match Host::open(path, true) {
+        Err(FileError::Missing) => return Ok(None),
+        file => file.map_err(Failure::at("open", path))?,
+    };
+    let metadata = file.metadata().map_err(Failure::at("look at", path))?;
+    // What this user's dead server left may have had another mode.
+    let checked = Host::check_owner(&metadata, None)
+        .or_else(|_| Host::check_owner(&metadata, Some(mode)))
+        .map_err(FileError::from);
+    let checked = checked.and_then(|()| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(SegmentError::NotAFile.into()),
+    });
+    checked.map_err(Failure::at("open", path))?;
+    if !Host::try_lock(&file).map_err(Failure::at("lock", path))? {
+        return Err(Failure::in_use(name));
+    }
+    // It may have been given up between our open and our lock.
+    Ok(Some(file).filter(|file| Host::same_file(file, path)))
+}
+
+/// Takes away what a dead server left, under its lock: no other server takes the name meanwhile.
+pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
+    let paths = Paths::of(name, config)?;
+    let lock = lock_of_dead(name, &paths.lock, config.permissions_checked()?)?;
+    let lock = lock.ok_or_else(|| RemoveError::NotFound { name: name.to_owned() })?;
+    Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket))?;
+    paths.sweep();
+    // The lock's own name goes last, as when a server ends.
+    Host::remove(&paths.lock).map_err(Failure::at("remove", &paths.lock))?;
+    Host::unlock(&lock);
+    Ok(())
 }
 
 impl Drop for Held {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::limits::{Limits, Taken};
 use crate::config::Config;
-use crate::error::{AcceptError, CreateError, Missing, OpenError};
+use crate::error::{AcceptError, CreateError, Missing, OpenError, RemoveError};
 use crate::segment::SideGuard;
 use crate::transport::{Kind, NewSide, Payloads, Transport, bytes, create, open};
 
@@ -40,6 +40,23 @@ pub struct Server<C = Transport> {
     kind: PhantomData<fn() -> C>,
 }
 
+/// The channel that is the claim to a server's name.
+fn claim_name(name: &str) -> String {
+    format!("{name}.server")
+}
+
+/// Takes away what a dead server left: the claim, and what it offered.
+pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
+    Transport::remove_with(&claim_name(name), config).map_err(|error| match error {
+        RemoveError::NotFound { .. } => RemoveError::NotFound { name: name.to_owned() },
+        error => error,
+    })?;
+    match Transport::remove_with(name, config) {
+        Err(RemoveError::NotFound { .. }) => Ok(()),
+        done => done,
+    }
+}
+
 /// The channel for the next client.
 struct Offered {
     guard: Arc<SideGuard>,
@@ -60,7 +77,7 @@ impl<C: Kind> Server<C> {
         let payloads = C::declared(config)?.0;
         let (bytes, claim) = (bytes(config, payloads)?, config.clone().slot_size(1).slot_count(1));
         let declared = Transport::declared(&claim)?.0;
-        let claim = create(&format!("{name}.server"), &claim, declared, None)?;
+        let claim = create(&claim_name(name), &claim, declared, None)?;
         let mut server = Self {
             name: name.to_owned(),
             config: config.clone(),

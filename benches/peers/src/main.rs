@@ -20,6 +20,7 @@ mod sample;
 mod sections;
 mod server;
 mod spinner;
+mod tapped;
 mod task;
 
 use std::path::PathBuf;
@@ -80,6 +81,7 @@ enum Role {
     Server { part: String, name: String },
     Rpc { over: String, name: String },
     Spin { processor: usize },
+    Tapped { part: String, name: String },
 }
 
 fn main() -> Result<()> {
@@ -95,6 +97,7 @@ fn main() -> Result<()> {
         Some(Role::Server { part, name }) => server::play(&part, &name),
         Some(Role::Rpc { over, name }) => rpc::follow(&over, &name),
         Some(Role::Spin { processor }) => spinner::spin(processor),
+        Some(Role::Tapped { part, name }) => tapped::play(&part, &name),
         None => measure(&options),
     }
 }
@@ -151,6 +154,12 @@ fn measure(options: &Options) -> Result<()> {
         eprintln!("{:4.0} s  rpc", began.elapsed().as_secs_f64());
         runner::watch(Some("RPC".to_owned()));
         results.rpc = Some(rpc::measure(pace.rounds, pace.round).map_err(|error| format!("{error:#}")));
+        runner::watch(None);
+    }
+    if "tapped".contains(&options.only) {
+        eprintln!("{:4.0} s  tapped", began.elapsed().as_secs_f64());
+        runner::watch(Some("a tap".to_owned()));
+        results.tapped = Some(tapped::measure(pace.rounds, pace.round).map_err(|error| format!("{error:#}")));
         runner::watch(None);
     }
     results.least = runner.least();

@@ -19,6 +19,10 @@ impl Ticks {
     pub fn record(&mut self, ticks: u64) {
         self.0.saturating_record(ticks);
     }
+
+    pub fn at(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
+    }
 }
 
 /// Of one round.
@@ -60,7 +64,7 @@ impl Sample {
     }
 
     pub fn with(mut self, each: Ticks) -> Self {
-        let at = |quantile| to_nanos(each.0.value_at_quantile(quantile));
+        let at = |quantile| to_nanos(each.at(quantile));
         self.latency =
             Some(Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: to_nanos(each.0.max()) });
         self

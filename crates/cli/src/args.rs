@@ -52,7 +52,7 @@ pub enum Command {
     Stat(Stat),
     /// Watch all channels live
     Top(Top),
-    /// Print messages as they pass
+    /// Print messages as they pass, or as they were recorded
     Dump(Dump),
     /// Write passing messages to an MCAP file
     Record(Record),
@@ -62,7 +62,7 @@ pub enum Command {
     Info(Info),
     /// Find what is wrong with channels on this machine, and say what to do
     Doctor(Doctor),
-    /// Remove what dead channels left
+    /// Remove what dead channels and servers left
     Rm(Rm),
     /// Measure a channel beside a Unix socket on this machine
     Bench(Bench),
@@ -140,6 +140,9 @@ pub struct Dump {
     /// End after so many messages
     #[arg(short, long, value_name = "N")]
     pub count: Option<u64>,
+    /// Print what was recorded of the channel in this file
+    #[arg(long, value_name = "FILE.mcap", conflicts_with = "wait")]
+    pub from: Option<PathBuf>,
     /// Wait so long for the channel
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub wait: Duration,
@@ -246,10 +249,10 @@ pub struct Doctor {
 
 #[derive(Debug, clap::Args)]
 pub struct Rm {
-    /// The channels
+    /// The channels or servers
     #[arg(required_unless_present = "dead", conflicts_with = "dead")]
     pub names: Vec<String>,
-    /// Every channel whose side A is gone
+    /// Every channel whose side A is gone, and every server that died
     #[arg(long)]
     pub dead: bool,
     /// Only say what would be removed

@@ -1,6 +1,5 @@
 //! A channel as it is printed: the stable JSON form, and what the tables are made of. `README.md` documents it.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use capnproto_shm_transport::{
@@ -9,7 +8,7 @@ use capnproto_shm_transport::{
 use serde::Serialize;
 
 use crate::args::Place;
-use crate::process::Process;
+use crate::process::{Process, Processes, number};
 use crate::rates::{Look, Rate};
 use crate::schema::Schemas;
 use crate::text;
@@ -32,25 +31,80 @@ pub struct Server {
     pub directory: String,
     /// alive, dead, unknown.
     pub life: String,
+    pub stopped: bool,
+    pub pid: Option<u32>,
+    pub program: Option<String>,
+    /// Since it took the name.
+    pub age_s: Option<f64>,
+    /// What is wrong, and what to do about it.
     pub problem: Option<String>,
+}
+
+impl Server {
+    fn of(info: &ServerInfo) -> Self {
+        let file = |end: &str| info.directory.join(format!("{}.fs.{end}", info.name));
+        let process = (info.life == Life::Alive).then(|| Process::that_holds(&file("server"))).flatten();
+        // Each server makes a socket of its own.
+        let made = std::fs::symlink_metadata(file("socket")).and_then(|metadata| metadata.modified());
+        let left = || {
+            let name = text::quoted(&info.name);
+            (info.life == Life::Dead)
+                .then(|| format!("it is dead; remove what it left with `capnp-shm rm {name}`"))
+        };
+        Self {
+            name: info.name.clone(),
+            directory: info.directory.display().to_string(),
+            life: info.life.to_string(),
+            stopped: process.as_ref().is_some_and(|process| process.stopped),
+            pid: process.as_ref().map(|process| process.pid),
+            program: process.and_then(|process| process.program),
+            age_s: made.ok().and_then(|made| made.elapsed().ok()).map(|age| age.as_secs_f64()),
+            problem: info.problem.as_ref().map(ToString::to_string).or_else(left),
+        }
+    }
+
+    /// Life, process number and program, in a few characters.
+    pub fn short(&self) -> String {
+        short(&self.life, self.stopped, self.pid, self.program.as_deref())
+    }
+
+    pub fn age(&self) -> String {
+        age(self.age_s)
+    }
 }
 
 /// Every server, now.
 pub fn servers(place: &Place) -> anyhow::Result<Vec<Server>> {
-    let describe = |info: ServerInfo| Server {
-        problem: info.problem.as_ref().map(ToString::to_string),
-        name: info.name,
-        directory: info.directory.display().to_string(),
-        life: info.life.to_string(),
-    };
-    Ok(Channels::servers_with(&place.config())?.into_iter().map(describe).collect())
+    Ok(Channels::servers_with(&place.config())?.iter().map(Server::of).collect())
 }
 
-/// What `stat --json` prints.
+/// Life, process number and program of whoever it is.
+fn short(life: &str, stopped: bool, pid: Option<u32>, program: Option<&str>) -> String {
+    let life = if stopped { "stopped" } else { life };
+    match (pid, program) {
+        (Some(pid), Some(program)) => format!("{life} {pid} {}", text::printable(program)),
+        (Some(pid), None) => format!("{life} {pid}"),
+        _ => life.to_owned(),
+    }
+}
+
+fn age(seconds: Option<f64>) -> String {
+    let age = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    age.map_or_else(|| "-".to_owned(), text::age)
+}
+
+/// What `stat --json` prints of a channel.
 #[derive(Debug, Serialize)]
 pub struct Single {
     pub format: u32,
     pub channel: Channel,
+}
+
+/// What `stat --json` prints of a server.
+#[derive(Debug, Serialize)]
+pub struct SingleServer {
+    pub format: u32,
+    pub server: Server,
 }
 
 #[derive(Debug, Serialize)]
@@ -202,10 +256,10 @@ impl Ring {
 }
 
 impl Side {
-    fn of(info: &SideInfo, files: &[PathBuf]) -> Self {
+    fn of(info: &SideInfo, files: &[u64], processes: &mut Processes) -> Self {
         let alive = info.life == Life::Alive;
         let process = info.pid.map(|pid| {
-            if alive { Process::of(pid, files) } else { Process { pid, program: None, stopped: false } }
+            if alive { processes.of(pid, files) } else { Process { pid, program: None, stopped: false } }
         });
         Self {
             life: info.life.to_string(),
@@ -220,12 +274,7 @@ impl Side {
 
     /// Life, process number and program, in a few characters.
     pub fn short(&self) -> String {
-        let life = if self.stopped { "stopped" } else { &self.life };
-        match (self.pid, &self.program) {
-            (Some(pid), Some(program)) => format!("{life} {pid} {}", text::printable(program)),
-            (Some(pid), None) => format!("{life} {pid}"),
-            _ => life.to_owned(),
-        }
+        short(&self.life, self.stopped, self.pid, self.program.as_deref())
     }
 }
 
@@ -240,8 +289,14 @@ pub fn poll(mode: PollMode) -> String {
 }
 
 impl Channel {
-    pub fn of(info: &ChannelInfo, rates: [Option<Rate>; 2], schemas: &Schemas) -> Self {
-        let files = ["a2b", "b2a"].map(|end| info.directory.join(format!("{}.fs.{end}", info.name)));
+    pub fn of(
+        info: &ChannelInfo,
+        rates: [Option<Rate>; 2],
+        schemas: &Schemas,
+        processes: &mut Processes,
+    ) -> Self {
+        let files = ["a2b", "b2a"].map(|end| number(&info.directory.join(format!("{}.fs.{end}", info.name))));
+        let files: Vec<u64> = files.into_iter().flatten().collect();
         let ring = |ring: &Option<RingInfo>, rate| ring.as_ref().map(|ring| Ring::of(ring, rate, schemas));
         let unix = |created: std::time::SystemTime| {
             let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -250,7 +305,11 @@ impl Channel {
         let state = State::of(info);
         let leftover = |state| {
             (state == State::Leftover && info.problem.is_none()).then(|| {
-                format!("its side A is {}; remove it with `capnp-shm rm {}`", info.a.life, info.name)
+                format!(
+                    "its side A is {}; remove it with `capnp-shm rm {}`",
+                    info.a.life,
+                    text::quoted(&info.name)
+                )
             })
         };
         Self {
@@ -261,8 +320,8 @@ impl Channel {
             created_unix_ns: info.created.map(unix),
             age_s: info.age().map(|age| age.as_secs_f64()),
             tag: info.tag.clone(),
-            a: Side::of(&info.a, &files),
-            b: Side::of(&info.b, &files),
+            a: Side::of(&info.a, &files, processes),
+            b: Side::of(&info.b, &files, processes),
             a_to_b: ring(&info.a_to_b, rates[0]),
             b_to_a: ring(&info.b_to_a, rates[1]),
             problem: info.problem.as_ref().map(ToString::to_string).or_else(|| leftover(state)),
@@ -270,9 +329,7 @@ impl Channel {
     }
 
     pub fn age(&self) -> String {
-        self.age_s
-            .and_then(|age| Duration::try_from_secs_f64(age).ok())
-            .map_or_else(|| "-".to_owned(), text::age)
+        age(self.age_s)
     }
 
     pub fn rings(&self) -> [(&'static str, Option<&Ring>); 2] {
@@ -290,7 +347,8 @@ pub fn look(place: &Place) -> anyhow::Result<Look> {
 
 /// All channels of a look as they are printed, with the rates since an earlier one.
 pub fn describe(now: &Look, before: &Look, schemas: &Schemas) -> Vec<Channel> {
-    let describe = |info| Channel::of(info, before.rates(info, now.at), schemas);
+    let mut processes = Processes::default();
+    let describe = |info| Channel::of(info, before.rates(info, now.at), schemas, &mut processes);
     now.channels.iter().map(describe).collect()
 }
 

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => Exit::Success.into(),
         Err(error) => {
-            eprintln!("capnp-shm: {error:#}");
+            eprintln!("capnp-shm: {}", said(&error));
             exit_of(&error).into()
         }
     }
@@ -72,6 +72,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kind =
         |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
     error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+/// An error and its causes, each said once: many say their own.
+fn said(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match &*said {
+        "" => cause,
+        text if text.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

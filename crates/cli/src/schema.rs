@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use capnproto_shm_transport::capnp::message::ReaderOptions;
 use capnproto_shm_transport::capnp::schema_capnp::code_generator_request;
 use capnproto_shm_transport::capnp::serialize;
@@ -32,7 +32,7 @@ impl Schemas {
                 .arg(path)
                 .stderr(Stdio::inherit())
                 .output()
-                .context("cannot run the `capnp` tool, which reads .capnp files; install it, or give the output of `capnp compile -o-`")?;
+                .map_err(|error| no_tool(&error, "give the output of `capnp compile -o-`"))?;
             if !output.status.success() {
                 bail!("{}: the `capnp` tool refuses it", at());
             }
@@ -81,6 +81,11 @@ impl Schemas {
     }
 }
 
+/// What is missing is the tool, and no file that the user named.
+fn no_tool(error: &io::Error, instead: &str) -> anyhow::Error {
+    anyhow!("cannot run the `capnp` tool ({error}); install it (Debian: capnproto), or {instead}")
+}
+
 /// A `capnp decode` that runs as long as this lives.
 #[derive(Debug)]
 pub struct Decoder {
@@ -98,7 +103,7 @@ impl Decoder {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot run the `capnp` tool; install it, or use --raw")?;
+            .map_err(|error| no_tool(&error, "use --raw"))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("the `capnp` tool has no output")?);
         Ok(Self { child, input, output })

@@ -106,16 +106,28 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Breaks text into lines of at most `width` characters, at blanks where it can.
+/// A name as a shell takes it: what is printed as a command can be copied.
+pub fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-._+:@%".contains(c);
+    let quoted =
+        if name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) };
+    if name.starts_with('-') { format!("-- {quoted}") } else { quoted }
+}
+
+/// Breaks text into lines of at most `width` characters, at blanks where it can, and a longer word anywhere.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    let pieces = |word: &str| {
+        let letters: Vec<char> = word.chars().collect();
+        letters.chunks(width.max(1)).map(|piece| piece.iter().collect::<String>()).collect::<Vec<_>>()
+    };
+    for word in text.split_whitespace().flat_map(pieces) {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word),
         }
     }
     lines
@@ -138,5 +150,10 @@ mod tests {
         );
         assert_eq!(shortened("abcdef", 4), "abc…");
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("a tremendously", 5), ["a", "treme", "ndous", "ly"]);
+        assert_eq!(
+            ["a-b.1", "two words", "it's", "-x"].map(quoted),
+            ["a-b.1", "'two words'", "'it'\\''s'", "-- -x"]
+        );
     }
 }

@@ -24,8 +24,11 @@ fn every_channel_is_listed_for_what_it_is() {
     let _alone = Channel::<u64>::create("alone", &place.config()).unwrap();
     place.leftover("left");
     std::fs::write(place.file("foreign.fs.a2b"), b"something else").unwrap();
+    std::fs::write(place.file(&format!("{}.fs.a2b", "long".repeat(40))), b"something else").unwrap();
+    place.leftover("two words");
 
     let text = place.run(&["ls"]).good();
+    assert!(text.contains("rm 'two words'"), "{text}");
     fits(&text);
     assert!(text.lines().next().unwrap().starts_with("NAME"));
     for (name, state) in
@@ -136,11 +139,15 @@ fn only_what_is_dead_is_removed() {
         place.run(&["rm", "--dead", "--dry-run"]).good(),
         "would remove dead\nwould remove dead too\n"
     );
+    for (name, code) in [("alive", 4), ("foreign", 1), ("none", 3), ("dead", 0)] {
+        assert_eq!(place.run(&["rm", "--dry-run", name]).code(), code, "{name}");
+    }
     let live = place.run(&["rm", "alive"]);
     assert_eq!(live.code(), 4);
     assert!(live.err().contains("in use by a live side A"));
     assert_eq!(place.run(&["rm", "none"]).code(), 3);
-    assert_eq!(place.run(&["rm", "foreign"]).code(), 1);
+    let foreign = place.run(&["rm", "foreign"]);
+    assert_eq!((foreign.code(), foreign.err().matches("not a segment").count()), (1, 1), "{}", foreign.err());
     assert_eq!(place.run(&["rm"]).code(), 2);
     assert_eq!(place.run(&["rm", "dead"]).good(), "removed dead\n");
     assert_eq!(place.run(&["rm", "--dead"]).good(), "removed dead too\n");
@@ -235,6 +242,12 @@ impl Drop for Killed {
 
 #[test]
 fn child() {
+    #[cfg(target_os = "linux")]
+    if let Some(directory) = std::env::var_os("CLI_TEST_SERVE") {
+        let config = capnproto_shm_transport::Config::new().directory(directory);
+        let _server = capnproto_shm_transport::Server::<Transport>::bind("desk", &config).unwrap();
+        std::thread::sleep(LONG);
+    }
     let Some(directory) = std::env::var_os("CLI_TEST_HOLD") else { return };
     let config = capnproto_shm_transport::Config::new().directory(directory);
     let _b = Transport::open_with("stopped", LONG, &config).unwrap();
@@ -271,19 +284,73 @@ fn completions_and_man_pages_are_generated() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn servers_are_listed_too() {
+fn servers_are_listed_and_told_of() {
     let place = Place::new();
-    let _server = capnproto_shm_transport::Server::<Transport>::bind("desk", &place.config()).unwrap();
-    std::fs::write(place.file("died.fs.server"), b"").unwrap();
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(place.file("died.fs.server"), permissions).unwrap();
-    assert_eq!(place.run(&["ls"]).good(), "server desk: alive\nserver died: dead\n");
+    let server = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env("CLI_TEST_SERVE", &place.0)
+        .stdout(Stdio::null())
+        .spawn();
+    let server = Killed(server.unwrap());
+    eventually("it serves", || place.file("desk.fs.socket").exists());
+    dead_server(&place, "died");
+    let text = place.run(&["ls"]).good();
+    fits(&text);
+    assert!(text.contains(&format!("server desk: alive {} ", server.id())), "{text}");
+    assert!(text.contains("server died: it is dead") && text.contains("capnp-shm rm died"), "{text}");
     let listing = place.run(&["ls", "--json"]).json();
+    let desk = &listing["servers"][0];
     assert_eq!(
-        (&listing["servers"][0]["name"], &listing["servers"][0]["life"]),
-        (&"desk".into(), &"alive".into())
+        (&desk["name"], &desk["life"], &desk["pid"]),
+        (&"desk".into(), &"alive".into(), &server.id().into())
     );
+    assert!(desk["program"].is_string() && desk["age_s"].as_f64().unwrap() >= 0.0, "{desk}");
+    let told = place.run(&["stat", "desk"]).good();
+    fits(&told);
+    assert!(told.contains(&format!("alive {}", server.id())), "{told}");
+    let died = place.run(&["stat", "died", "--json"]);
+    assert_eq!((died.code(), &died.json()["server"]["life"]), (1, &"dead".into()));
     let report = place.run(&["doctor"]);
     assert_eq!(report.code(), 1);
-    assert!(report.out().contains("died"), "{}", report.out());
+    fits(&report.out());
+    let words = report.out().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("died.fs.server and died.fs.socket"), "{words}");
+}
+
+/// The names that a server leaves that is killed: a lock that nobody holds, and a socket that nobody listens at.
+#[cfg(target_os = "linux")]
+fn dead_server(place: &Place, name: &str) {
+    std::fs::write(place.file(&format!("{name}.fs.server")), b"").unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(place.file(&format!("{name}.fs.server")), permissions).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(place.file(&format!("{name}.fs.socket"))).unwrap());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_dead_servers_left_is_removed_and_live_ones_are_kept() {
+    let place = Place::new();
+    let server = capnproto_shm_transport::Server::<Transport>::bind("desk", &place.config()).unwrap();
+    for name in ["first", "second", "both"] {
+        dead_server(&place, name);
+    }
+    place.leftover("both");
+    std::fs::create_dir(place.file("directory.fs.server")).unwrap();
+    assert_eq!(
+        place.run(&["rm", "--dead", "-n"]).good(),
+        "would remove both\nwould remove server both\nwould remove server first\nwould remove server second\n"
+    );
+    let live = place.run(&["rm", "desk"]);
+    assert_eq!(live.code(), 4);
+    assert!(live.err().contains("in use by a live side A or server"), "{}", live.err());
+    assert_eq!(place.run(&["rm", "-n", "desk"]).code(), 4);
+    assert_eq!(place.run(&["rm", "directory"]).code(), 1);
+    assert_eq!(place.run(&["rm", "first"]).good(), "removed server first\n");
+    assert_eq!(place.run(&["rm", "both"]).good(), "removed both\nremoved server both\n");
+    assert_eq!(place.run(&["rm", "--dead"]).good(), "removed server second\n");
+    let mut left: Vec<_> =
+        std::fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["desk.fs.server", "desk.fs.socket", "directory.fs.server"]);
+    drop(server);
 }

@@ -96,6 +96,10 @@ fn a_dump_says_what_it_cannot_do() {
     }
     assert_eq!(place.run(&["dump", "there", "--raw", "--json"]).code(), 2);
     assert_eq!(place.run(&["dump", "there", "--schema", "/nonexistent.capnp"]).code(), 3);
+    let mut without = place.command(&["dump", "there", "--schema", &schema("quotes.capnp")]);
+    let without = Run(without.env("PATH", "/nonexistent").output().unwrap());
+    assert_eq!(without.code(), 1);
+    assert!(without.err().contains("install it (Debian: capnproto), or give"), "{}", without.err());
 }
 
 #[test]
@@ -288,6 +292,36 @@ fn a_relay_loses_nothing_in_either_direction() {
 }
 
 #[test]
+fn a_relay_and_a_replay_are_taken_by_typed_sides() {
+    let place = Place::new();
+    let config = place.config().message_tag("pairs/1");
+    let mut a = Channel::<[u64; 2], u32>::create("near", &config).unwrap();
+    let file = place.file("typed.mcap");
+    let file = file.to_str().unwrap();
+    let record = place.start(&["record", "near", "--relay", "far", "-o", file, "--wait", "60"]);
+    let mut b = Channel::<u32, [u64; 2]>::open_with("far", LONG, &config).unwrap();
+    for index in 0..100u64 {
+        a.send(&[index, index * index]).unwrap();
+        assert_eq!(*b.recv().unwrap(), [index, index * index]);
+        b.send(&(index as u32)).unwrap();
+        assert_eq!(*a.recv().unwrap(), index as u32);
+    }
+    drop((a, b));
+    assert!(record.end().err().contains("200 messages recorded, 0 missed"));
+    // As either side.
+    let replay = place.start(&["replay", file, "--as", "as-a", "--speed", "0", "--wait", "60"]);
+    let mut b = Channel::<u32, [u64; 2]>::open_with("as-a", LONG, &config).unwrap();
+    let mut a = Channel::<[u64; 2], u32>::create("as-b", &config).unwrap();
+    let other = place.start(&["replay", file, "--as", "as-b", "--side", "b", "--speed", "0", "--wait", "60"]);
+    for index in 0..100u64 {
+        assert_eq!(*b.recv().unwrap(), [index, index * index]);
+        assert_eq!(*a.recv().unwrap(), index as u32);
+    }
+    drop((a, b));
+    assert_eq!((replay.end().code(), other.end().code()), (0, 0));
+}
+
+#[test]
 fn a_recorder_that_is_killed_leaves_a_readable_file() {
     let place = Place::new();
     let (mut a, mut b) = place.pair("killed");
@@ -353,6 +387,37 @@ fn recorded_schemas_are_told() {
     assert_eq!(b.recv().unwrap().get().unwrap().get_time(), 7);
     drop(b);
     assert_eq!(replay.end().code(), 0);
+}
+
+#[test]
+fn a_recording_is_dumped_as_the_channel_was() {
+    let place = Place::new();
+    let (mut a, mut b) = place.pair("dumped");
+    let (mut c, _d) = place.pair("other");
+    for message in ["one", "two", "three"] {
+        a.send(message.as_bytes()).unwrap();
+    }
+    b.send(b"back").unwrap();
+    c.send(b"else").unwrap();
+    let file = place.file("dumped.mcap");
+    let file = file.to_str().unwrap();
+    place.run(&["record", "dumped", "other", "-o", file, "-c", "5"]).good();
+    let dump = |args: &[&str]| place.run(&[&["dump", "dumped", "--from", file][..], args].concat());
+    assert_eq!(dump(&["--raw", "-d", "a-to-b"]).good(), "onetwothree");
+    assert_eq!(dump(&["--raw", "-d", "b-to-a"]).good(), "back");
+    let json = dump(&["--json", "--grep", "three"]).json();
+    assert_eq!(
+        (&json["direction"], &json["sequence"], &json["data"]),
+        (&"a_to_b".into(), &2.into(), &"7468726565".into())
+    );
+    let all = dump(&[]);
+    fits(&all.good());
+    assert!(all.err().contains("4 messages printed, 0 missed; the recording ends"), "{}", all.err());
+    let none = place.run(&["dump", "none", "--from", file]);
+    assert_eq!(none.code(), 1);
+    assert!(none.err().contains("it has dumped, other"), "{}", none.err());
+    assert_eq!(place.run(&["dump", "dumped", "--from", "/nonexistent.mcap"]).code(), 3);
+    assert_eq!(dump(&["--wait", "1"]).code(), 2);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::sample::Figures;
 use crate::sections::series::*;
 use crate::sections::{ALONE, BOOKS, BUSY, ONE_WAY, PAIRS, PERIODS, SET, THERE_AND_BACK, ZERO_COPY_SLOTS};
 use crate::server::{self, Served};
+use crate::tapped::{self, Cost, Tapped};
 
 #[derive(Serialize)]
 pub struct Bound {
@@ -140,6 +141,7 @@ pub fn table(results: &Results) -> Vec<Bound> {
     }
     table.extend(memory(results));
     table.extend(served(results));
+    table.extend(tapped(results));
     table
 }
 
@@ -335,5 +337,57 @@ fn served(results: &Results) -> [Bound; 6] {
         ),
         most("round trip 64 B: a channel from a server against a named one", 1.05, channel(THERE_AND_BACK)),
         most("one way 64 B: a channel from a server against a named one", 1.05, channel(ONE_WAY)),
+    ]
+}
+
+fn tapped(results: &Results) -> [Bound; 5] {
+    let tapped = results.tapped.as_ref().and_then(|tapped| tapped.as_ref().ok());
+    let missed = |cost: &Cost| format!("{:.2} % missed", cost.missed * 100.0);
+    let rate = |cost: &Cost| {
+        let [with, without] = [cost.with, cost.without].map(|rate| rate / 1e6);
+        (cost.ratio, format!("{with:.2} M/s to {without:.2} M/s, {}", missed(cost)))
+    };
+    let trip = |cost: &Cost| {
+        (cost.ratio, format!("{:.0} ns to {:.0} ns, {}", cost.with, cost.without, missed(cost)))
+    };
+    // Where the tap has no processor of its own, it takes its time from the two sides.
+    let one_way = |t: &Tapped| rate(if t.third_processor { &t.one_way } else { &t.paced });
+    let recorded = |t: &Tapped| {
+        let [record, _] = t.record;
+        let rate = if record.missed == 0 { record.a_second } else { 0.0 };
+        (rate, format!("{} of {} recorded, {} missed", record.recorded, record.sent, record.missed))
+    };
+    [
+        least(
+            &format!(
+                "one way 64 B, as fast as it goes with three processors, else {} a second: rate with a tap against without",
+                tapped::PACE
+            ),
+            0.98,
+            tapped.map(one_way),
+        ),
+        most(
+            &format!("round trip 64 B, {} a second: p50 with a tap against without", tapped::PACE / 2),
+            1.05,
+            tapped.map(|t| trip(&t.paced_trip)),
+        ),
+        most(
+            "round trip 64 B, one after the other: with a tap against without",
+            1.05,
+            tapped.map(|t| trip(&t.trip)),
+        ),
+        least(
+            &format!(
+                "messages of 64 B a second over {} slots that `record` takes by tap without a miss",
+                tapped::RECORDED_SLOTS
+            ),
+            300_000.0,
+            tapped.map(recorded),
+        ),
+        most(
+            &format!("processor time of `top` over {} channels (share of one core)", tapped::CHANNELS),
+            0.02,
+            tapped.map(|t| (t.top_cpu, format!("{:.2} %", t.top_cpu * 100.0))),
+        ),
     ]
 }

@@ -38,6 +38,7 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
     let memory = results.memory.as_ref().and_then(|m| m.as_ref().ok());
     let idle: Vec<&Idle> = results.idle.iter().flatten().collect();
     let served = results.served.as_ref().and_then(|s| s.as_ref().ok());
+    let tapped = results.tapped.as_ref().and_then(|t| t.as_ref().ok());
     let rpc = results.rpc.as_ref().and_then(|rpc| rpc.as_ref().ok());
     let all = json!({
         "machine": machine,
@@ -46,6 +47,7 @@ pub fn write(results: &Results, machine: &[(String, String)], bounds: &[Bound], 
         "idle": idle,
         "memory": memory,
         "served": served,
+        "tapped": tapped,
         "rpc": rpc,
         "rows": rows.collect::<Vec<_>>(),
     });

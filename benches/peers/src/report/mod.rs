@@ -18,6 +18,7 @@ use crate::rpc::Rpc;
 use crate::runner::{Pace, Row};
 use crate::sample::{Figures, median};
 use crate::server::Served;
+use crate::tapped::Tapped;
 
 /// Everything that was measured.
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub struct Results {
     pub rpc: Option<Result<Rpc, String>>,
     pub memory: Option<Result<[Memory; 2], String>>,
     pub served: Option<Result<Served, String>>,
+    pub tapped: Option<Result<Tapped, String>>,
     /// The least that a cache line ever took there and back, in nanoseconds.
     pub least: f64,
 }

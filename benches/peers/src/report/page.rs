@@ -26,7 +26,9 @@ const WHY: &str = "\
     scatter alike. *Where a line takes 500 ns there and back* instead of 100, as this virtual machine has it \
     for minutes at a time, rates are a fifth, and in a run that had it so a Cap'n Proto request and reply cost \
     1.4 times its parts: it lies in several lines, which a minimal ring reads in one go, while a reader \
-    follows pointers.";
+    follows pointers. *Round trips one after the other with a tap* on two processors: both sides take a processor \
+    each, so every nanosecond of the tap is one of theirs, and a side that shares its processor soon gives way \
+    instead of spinning.";
 
 pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
     let mut page = String::new();
@@ -74,7 +76,8 @@ fn write_page(
     write_rpc(page, results)?;
     write_idle(page, results)?;
     write_memory(page, results)?;
-    write_served(page, results)
+    write_served(page, results)?;
+    write_tapped(page, results)
 }
 
 fn write_bounds(page: &mut String, bounds: &[Bound]) -> std::fmt::Result {
@@ -364,6 +367,41 @@ fn write_served(page: &mut String, results: &Results) -> std::fmt::Result {
             )?;
             writeln!(page, "| busy: calls a second, the slowest | {} |", number(s.slowest))?;
             writeln!(page, "| busy: the fastest | {} |", number(s.fastest))
+        }
+        Err(error) => writeln!(page, "Not measured: {error}."),
+    }
+}
+
+fn write_tapped(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Some(tapped) = &results.tapped else { return Ok(()) };
+    writeln!(
+        page,
+        "\n## A tap\n\nTwo pairs, 64 bytes over {} slots, `Spin`, take turns, and a tap reads every message that it can of \
+         the second. What it delivers and what it misses add up to what was sent in each turn. Where there are two \
+         processors, its time is taken from the two sides. `record` writes {} messages a second to a file by tap. \
+         `top` shows {} channels in a terminal, on each of which 50 messages a second pass.\n",
+        crate::tapped::SLOTS,
+        crate::tapped::RECORDED,
+        crate::tapped::CHANNELS
+    )?;
+    match tapped {
+        Ok(t) => {
+            writeln!(page, "| | without | with a tap | ratio | missed |\n|---|---:|---:|---:|---:|")?;
+            for (name, cost, scale) in [
+                ("one way, M/s".to_owned(), t.one_way, 1e6),
+                (format!("one way, {} a second, M/s", crate::tapped::PACE), t.paced, 1e6),
+                ("round trip, ns".to_owned(), t.trip, 1.0),
+                (format!("round trip, {} a second, p50 ns", crate::tapped::PACE / 2), t.paced_trip, 1.0),
+            ] {
+                let [without, with] = [cost.without, cost.with].map(|figure| number(figure / scale));
+                let missed = cost.missed * 100.0;
+                writeln!(page, "| {name} | {without} | {with} | {:.3} | {missed:.2} % |", cost.ratio)?;
+            }
+            writeln!(page, "\n| `record` | sent | recorded | missed |\n|---|---:|---:|---:|")?;
+            for r in &t.record {
+                writeln!(page, "| {} slots | {} | {} | {} |", r.slots, r.sent, r.recorded, r.missed)?;
+            }
+            writeln!(page, "\n`top` takes {} % of a core.", number(t.top_cpu * 100.0))
         }
         Err(error) => writeln!(page, "Not measured: {error}."),
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::{Doctor, Place};
 use crate::channel::{Channel, FORMAT, State, look, servers};
+use crate::process::Processes;
 use crate::schema::Schemas;
 use crate::{Exit, text};
 
@@ -56,17 +57,31 @@ impl Finding {
 pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
     let look = look(place)?;
     let mut findings = Vec::new();
+    let mut processes = Processes::default();
     for info in &look.channels {
-        channel(info, &mut findings);
+        channel(info, &mut processes, &mut findings);
     }
+    let directory = directory(place);
     for server in servers(place)? {
         let found = match (&*server.life, &server.problem) {
+            ("dead", _) => {
+                let files = ["server", "socket"].map(|end| format!("{}.fs.{end}", server.name));
+                let files = files.into_iter().filter(|file| directory.join(file).symlink_metadata().is_ok());
+                format!("a server died and left {}", files.collect::<Vec<_>>().join(" and "))
+            }
             (_, Some(problem)) => problem.clone(),
-            ("dead", None) => "a server of this name died and left its files".to_owned(),
+            _ if server.stopped => format!("the server, {}, is stopped", server.short()),
             _ => continue,
         };
-        let advice = "start the server again: it takes them away";
-        findings.push(Finding::about(&server.name, "server", found, advice));
+        let advice = match (&*server.life, server.pid) {
+            ("dead", _) => {
+                let shell = text::quoted(&server.name);
+                format!("`capnp-shm rm {shell}`; the next server of that name also takes them away")
+            }
+            (_, Some(pid)) => format!("`kill -CONT {pid}`"),
+            _ => "it keeps the name from being used: move the file away if it is nobody's".to_owned(),
+        };
+        findings.push(Finding::about(&server.name, "server", found, &advice));
     }
     if findings.is_empty() {
         let count = look.channels.len();
@@ -113,8 +128,8 @@ fn print(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
 }
 
 /// What is wrong with one channel.
-fn channel(info: &ChannelInfo, findings: &mut Vec<Finding>) {
-    let channel = Channel::of(info, [None, None], &Schemas::default());
+fn channel(info: &ChannelInfo, processes: &mut Processes, findings: &mut Vec<Finding>) {
+    let channel = Channel::of(info, [None, None], &Schemas::default(), processes);
     let name = &*channel.name;
     let who = |side: &crate::channel::Side| {
         side.pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"))
@@ -130,7 +145,8 @@ fn channel(info: &ChannelInfo, findings: &mut Vec<Finding>) {
                 channel.age(),
                 text::bytes(bytes)
             );
-            let advice = format!("`capnp-shm rm {name}`; the next side A of that name also takes it away");
+            let shell = text::quoted(name);
+            let advice = format!("`capnp-shm rm {shell}`; the next side A of that name also takes it away");
             findings.push(Finding::about(name, "leftover", found, &advice));
         }
         (Some(OpenError::Timeout { missing: Missing::Ready, .. }), _) => {

@@ -1,12 +1,13 @@
-//! `dump`: messages as they pass.
+//! `dump`: messages as they pass, or as they were recorded.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use capnp_shm::recording::{self, End, Recording};
 use capnproto_shm_transport::{
-    ChannelInfo, Direction, MessageKind, Missing, OpenError, RecvError, Tap, Tapped,
+    ChannelInfo, Direction, MessageKind, Missing, OpenError, RecvError, RingInfo, Tap, Tapped,
 };
 use serde::Serialize;
 
@@ -54,15 +55,139 @@ pub fn open_tap(place: &Place, name: &str, wait: Duration) -> anyhow::Result<Tap
     }
 }
 
+/// Where messages come from: a channel at work, or a recording.
+enum Source {
+    Tap(Box<Tap>),
+    File(Box<Recorded>),
+}
+
+/// A recording of one channel.
+struct Recorded {
+    recording: Recording<io::BufReader<std::fs::File>>,
+    name: String,
+    /// The first message: by then all channels are known.
+    first: Option<recording::Recorded>,
+    zero: Option<u64>,
+}
+
+/// A message on its way to the printer.
+struct Passed {
+    direction: Direction,
+    sequence: u64,
+    missed: u64,
+    time_unix_ns: u64,
+    since: Duration,
+}
+
+/// What a look at the source gave.
+enum Next {
+    Message(Passed),
+    /// Nothing yet.
+    Nothing,
+    /// Why no more will come.
+    End(String),
+}
+
+impl Source {
+    fn open(place: &Place, options: &Dump) -> anyhow::Result<(Self, [MessageKind; 2])> {
+        let Some(file) = &options.from else {
+            let tap = open_tap(place, &options.name, options.wait)?;
+            let info = ChannelInfo::of_with(&options.name, &place.config())?;
+            let gone = || OpenError::Timeout {
+                name: options.name.clone(),
+                waited: options.wait,
+                missing: Missing::Channel,
+            };
+            let kind = |ring: Option<RingInfo>| ring.map(|ring| ring.kind).ok_or_else(gone);
+            return Ok((Self::Tap(Box::new(tap)), [kind(info.a_to_b)?, kind(info.b_to_a)?]));
+        };
+        let (recording, first) = super::replay::begin(file)?;
+        let [a_to_b, b_to_a] = Recording::channel(recording.streams(), Some(&options.name))?;
+        let recorded = Recorded { recording, name: a_to_b.name, first, zero: None };
+        Ok((Self::File(Box::new(recorded)), [a_to_b.kind, b_to_a.kind]))
+    }
+
+    /// The next message, if there is one now.
+    fn try_next(&mut self, bytes: &mut Vec<u8>, began: Instant) -> anyhow::Result<Next> {
+        match self {
+            Self::Tap(tap) => passed(tap.try_next(bytes), began),
+            Self::File(file) => file.next(bytes),
+        }
+    }
+
+    /// The next message, if it comes soon.
+    fn wait_next(&mut self, bytes: &mut Vec<u8>, began: Instant) -> anyhow::Result<Next> {
+        match self {
+            Self::Tap(tap) => passed(tap.next_timeout(bytes, Duration::from_millis(100)), began),
+            Self::File(file) => file.next(bytes),
+        }
+    }
+
+    fn missed(&self) -> u64 {
+        match self {
+            Self::Tap(tap) => tap.missed(),
+            Self::File(file) => file.recording.missed().get(&file.name).copied().unwrap_or(0),
+        }
+    }
+}
+
+fn passed(tapped: Result<Tapped, RecvError>, began: Instant) -> anyhow::Result<Next> {
+    match tapped {
+        Ok(tapped) => Ok(Next::Message(Passed {
+            direction: tapped.direction,
+            sequence: tapped.sequence,
+            missed: tapped.missed,
+            time_unix_ns: unix_now(),
+            since: began.elapsed(),
+        })),
+        Err(RecvError::Empty | RecvError::Timeout) => Ok(Next::Nothing),
+        Err(end @ (RecvError::Closed | RecvError::PeerDead | RecvError::Superseded)) => {
+            Ok(Next::End(end.to_string()))
+        }
+        Err(error) => Err(error).context("the tap ends"),
+    }
+}
+
+impl Recorded {
+    fn next(&mut self, bytes: &mut Vec<u8>) -> anyhow::Result<Next> {
+        loop {
+            let before = self.recording.missed().get(&self.name).copied().unwrap_or(0);
+            let next = match self.first.take() {
+                Some(first) => Some(first),
+                None => self.recording.next_message().context("cannot read the recording")?,
+            };
+            let Some(message) = next else {
+                return Ok(Next::End(match self.recording.end() {
+                    Some(End::Cut(why)) => format!("the recording is cut short: {why}"),
+                    _ => "the recording ends".to_owned(),
+                }));
+            };
+            let stream = &self.recording.streams()[message.stream];
+            if stream.name != self.name {
+                continue;
+            }
+            let zero = *self.zero.get_or_insert(message.time);
+            *bytes = message.bytes;
+            return Ok(Next::Message(Passed {
+                direction: stream.direction,
+                sequence: message.sequence.into(),
+                missed: self.recording.missed().get(&self.name).map_or(0, |missed| missed - before),
+                time_unix_ns: message.time,
+                since: Duration::from_nanos(message.time.saturating_sub(zero)),
+            }));
+        }
+    }
+}
+
 pub fn run(place: &Place, options: &Dump) -> anyhow::Result<Exit> {
     interrupt::watch()?;
     let layout =
         options.format.as_deref().map(str::parse::<Layout>).transpose().map_err(anyhow::Error::msg)?;
     let schemas = options.schema.as_deref().map(Schemas::open).transpose()?;
-    let mut tap = open_tap(place, &options.name, options.wait)?;
+    let (mut source, kinds) = Source::open(place, options)?;
     let mut form = match (layout, &schemas) {
         (Some(layout), _) => Form::Layout(layout),
-        (_, Some(schemas)) => Form::Decoded(decoders(place, options, schemas)?),
+        (_, Some(schemas)) => Form::Decoded(decoders(options, kinds, schemas)?),
         _ if options.raw => Form::Raw,
         _ if options.json => Form::Json,
         _ => Form::Hex,
@@ -73,51 +198,41 @@ pub fn run(place: &Place, options: &Dump) -> anyhow::Result<Exit> {
         if interrupt::asked() || options.count.is_some_and(|count| printed >= count) {
             break None;
         }
-        let tapped = match tap.try_next(&mut bytes) {
+        let mut next = source.try_next(&mut bytes, began)?;
+        if matches!(next, Next::Nothing) {
             // Whoever looks on sees everything that there is before we wait.
-            Err(RecvError::Empty) => {
-                out.flush()?;
-                match tap.next_timeout(&mut bytes, Duration::from_millis(100)) {
-                    Err(RecvError::Timeout) => continue,
-                    other => other,
-                }
-            }
-            other => other,
+            out.flush()?;
+            next = source.wait_next(&mut bytes, began)?;
+        }
+        let passed = match next {
+            Next::Message(passed) => passed,
+            Next::Nothing => continue,
+            Next::End(why) => break Some(why),
         };
-        let tapped = match tapped {
-            Ok(tapped) => tapped,
-            Err(end @ (RecvError::Closed | RecvError::PeerDead | RecvError::Superseded)) => break Some(end),
-            Err(error) => return Err(error).context("the tap ends"),
-        };
-        let wanted = options.direction.is_none_or(|way| way.direction() == tapped.direction)
+        let wanted = options.direction.is_none_or(|way| way.direction() == passed.direction)
             && options.grep.as_ref().is_none_or(|needle| contains(&bytes, &needle.0));
         if wanted {
-            print(&mut out, &mut form, &tapped, &bytes, began.elapsed())?;
+            print(&mut out, &mut form, &passed, &bytes)?;
             printed += 1;
         }
     };
     out.flush()?;
     drop(out);
     let end = end.map(|end| format!("; {end}")).unwrap_or_default();
-    writeln!(io::stderr(), "{printed} messages printed, {} missed{end}", tap.missed())?;
+    writeln!(io::stderr(), "{printed} messages printed, {} missed{end}", source.missed())?;
     Ok(Exit::Success)
 }
 
-fn decoders(place: &Place, options: &Dump, schemas: &Schemas) -> anyhow::Result<HashMap<Direction, Decoder>> {
-    let info = ChannelInfo::of_with(&options.name, &place.config())?;
+fn decoders(
+    options: &Dump,
+    kinds: [MessageKind; 2],
+    schemas: &Schemas,
+) -> anyhow::Result<HashMap<Direction, Decoder>> {
     let mut decoders = HashMap::new();
-    for (direction, ring) in [(Direction::AToB, info.a_to_b), (Direction::BToA, info.b_to_a)] {
+    for (direction, kind) in [Direction::AToB, Direction::BToA].into_iter().zip(kinds) {
         let wanted = options.direction.is_none_or(|way| way.direction() == direction);
-        match ring.map(|ring| ring.kind) {
-            _ if !wanted => {}
-            Some(MessageKind::Capnp { type_id }) => {
-                decoders.insert(direction, schemas.decoder(type_id)?);
-            }
-            Some(_) => {}
-            None => {
-                let (name, missing) = (options.name.clone(), Missing::Channel);
-                return Err(OpenError::Timeout { name, waited: options.wait, missing }.into());
-            }
+        if let (true, MessageKind::Capnp { type_id }) = (wanted, kind) {
+            decoders.insert(direction, schemas.decoder(type_id)?);
         }
     }
     if decoders.is_empty() {
@@ -143,30 +258,24 @@ pub fn unix_now() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn print(
-    out: &mut impl Write,
-    form: &mut Form,
-    tapped: &Tapped,
-    bytes: &[u8],
-    since: Duration,
-) -> anyhow::Result<()> {
-    let missed = match tapped.missed {
+fn print(out: &mut impl Write, form: &mut Form, passed: &Passed, bytes: &[u8]) -> anyhow::Result<()> {
+    let missed = match passed.missed {
         0 => String::new(),
         missed => format!(" (after {missed} missed)"),
     };
-    let arrow = match tapped.direction {
+    let arrow = match passed.direction {
         Direction::AToB => "A>B",
         Direction::BToA => "B>A",
     };
-    let head = format!("{arrow} #{} {:.6}{missed}", tapped.sequence, since.as_secs_f64());
+    let head = format!("{arrow} #{} {:.6}{missed}", passed.sequence, passed.since.as_secs_f64());
     match form {
         Form::Raw => out.write_all(bytes)?,
         Form::Json => {
             let line = Line {
-                direction: way(tapped.direction),
-                sequence: tapped.sequence,
-                missed: tapped.missed,
-                time_unix_ns: unix_now(),
+                direction: way(passed.direction),
+                sequence: passed.sequence,
+                missed: passed.missed,
+                time_unix_ns: passed.time_unix_ns,
                 bytes: bytes.len(),
                 data: &hex(bytes),
             };
@@ -174,7 +283,7 @@ fn print(
             writeln!(out)?;
         }
         Form::Layout(layout) => writeln!(out, "{head} {}", layout.print(bytes))?,
-        Form::Decoded(decoders) => match decoders.get_mut(&tapped.direction) {
+        Form::Decoded(decoders) => match decoders.get_mut(&passed.direction) {
             Some(decoder) => writeln!(out, "{head} {}", text::printable(&decoder.decode(bytes)?))?,
             None => print_hex(out, &head, bytes)?,
         },

@@ -63,8 +63,11 @@ fn side(side: &crate::channel::Side) -> String {
 
 pub fn print(out: &mut impl Write, channels: &[Channel], servers: &[Server]) -> io::Result<()> {
     for server in servers {
-        let life = server.problem.as_ref().unwrap_or(&server.life);
-        let line = format!("server {}: {}", text::printable(&server.name), text::printable(life));
+        let is = match &server.problem {
+            Some(problem) => text::printable(problem),
+            None => format!("{}, {} old", server.short(), server.age()),
+        };
+        let line = format!("server {}: {is}", text::printable(&server.name));
         for line in text::wrapped(&line, usize::from(text::WIDTH)) {
             writeln!(out, "{line}")?;
         }

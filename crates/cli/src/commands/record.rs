@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ const BATCH_MESSAGES: usize = 256;
 const BATCH_BYTES: usize = 64 * 1024;
 /// Batches that may wait for the writer. Then a tap misses and a relay waits.
 const QUEUE: usize = 1024;
+/// How long the writer lets batches gather. A tap that woke it for each would be put off its processor by it.
+const REST: Duration = Duration::from_millis(5);
 /// How often a wait looks whether the user wants the end.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -263,14 +265,13 @@ fn write(
     let progress = ProgressBar::new_spinner().with_style(style);
     let (mut written, mut shown) = (0u64, Instant::now());
     let result = loop {
-        let batch = match batches.recv_timeout(TICK) {
-            Ok(batch) => Some(batch),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => break Ok(()),
-        };
-        let done = match batch {
-            None => recorder.flush_if_due(),
-            Some(batch) => write_batch(&mut recorder, &batch, &mut written, options.count),
+        let done = match batches.try_recv() {
+            Ok(batch) => write_batch(&mut recorder, &batch, &mut written, options.count),
+            Err(TryRecvError::Empty) => {
+                thread::sleep(REST);
+                recorder.flush_if_due()
+            }
+            Err(TryRecvError::Disconnected) => break Ok(()),
         };
         if let Err(error) = done {
             break Err(error);

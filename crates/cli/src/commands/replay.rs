@@ -1,6 +1,7 @@
 //! `replay`: sends the messages of a recording again, as the side that had sent them.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
     if !(options.speed >= 0.0 && options.speed.is_finite()) {
         bail!("--speed is 0 or more, and not {}", options.speed);
     }
-    let (mut recording, first) = begin(options)?;
+    let (mut recording, first) = begin(&options.file)?;
     let streams = Recording::channel(recording.streams(), options.channel.as_deref())?;
     let name = options.to.as_deref().unwrap_or(&streams[0].name).to_owned();
     let direction = match options.side {
@@ -60,7 +61,7 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
         if !options.again || sent == 0 {
             break false;
         }
-        (recording, next) = begin(options)?;
+        (recording, next) = begin(&options.file)?;
     };
     // Until the other side has everything, or the user has enough.
     let received = loop {
@@ -81,12 +82,11 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
 }
 
 /// A recording, and its first message: by then all its channels are known.
-fn begin(options: &Replay) -> anyhow::Result<(Recording<io::BufReader<std::fs::File>>, Option<Recorded>)> {
-    let mut recording = Recording::open(&options.file)?;
-    let first =
-        recording.next_message().with_context(|| format!("cannot read {}", options.file.display()))?;
+pub fn begin(file: &Path) -> anyhow::Result<(Recording<io::BufReader<std::fs::File>>, Option<Recorded>)> {
+    let mut recording = Recording::open(file)?;
+    let first = recording.next_message().with_context(|| format!("cannot read {}", file.display()))?;
     if let (None, Some(End::Cut(why)), []) = (&first, recording.end(), recording.streams()) {
-        bail!("{} is no recording, or is cut before its first chunk: {why}", options.file.display());
+        bail!("{} is no recording, or is cut before its first chunk: {why}", file.display());
     }
     Ok((recording, first))
 }

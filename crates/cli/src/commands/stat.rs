@@ -6,7 +6,8 @@ use anyhow::Context;
 use capnproto_shm_transport::{ChannelInfo, OpenError};
 
 use crate::args::{Place, Stat};
-use crate::channel::{Channel, FORMAT, Ring, Side, Single, look, sleep_until};
+use crate::channel::{Channel, FORMAT, Ring, Server, Side, Single, SingleServer, look, servers, sleep_until};
+use crate::process::Processes;
 use crate::rates::Look;
 use crate::schema::Schemas;
 use crate::{Exit, interrupt, text};
@@ -16,12 +17,18 @@ pub fn run(place: &Place, options: &Stat) -> anyhow::Result<Exit> {
     if options.ls.watch {
         interrupt::watch()?;
     }
-    let mut before = only(place, &options.name)?;
+    let mut before = match only(place, &options.name) {
+        Ok(look) => look,
+        Err(error) => match servers(place)?.into_iter().find(|server| server.name == options.name) {
+            Some(server) => return of_server(server, options.ls.json),
+            None => return Err(error),
+        },
+    };
     loop {
         sleep_until(before.at + options.ls.interval);
         let now = only(place, &options.name)?;
         let info = now.channels.first().context("the channel has gone")?;
-        let channel = Channel::of(info, before.rates(info, now.at), &schemas);
+        let channel = Channel::of(info, before.rates(info, now.at), &schemas, &mut Processes::default());
         let out = io::stdout();
         let clear = options.ls.watch && !options.ls.json && out.is_terminal();
         let mut out = out.lock();
@@ -43,6 +50,35 @@ pub fn run(place: &Place, options: &Stat) -> anyhow::Result<Exit> {
     }
 }
 
+/// A server has no figures: one print says all.
+fn of_server(server: Server, json: bool) -> anyhow::Result<Exit> {
+    let exit = if server.problem.is_none() { Exit::Success } else { Exit::Failure };
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, &SingleServer { format: FORMAT, server })?;
+        writeln!(out)?;
+    } else {
+        field(&mut out, "server", &server.name)?;
+        field(&mut out, "directory", &server.directory)?;
+        field(&mut out, "process", &server.short())?;
+        field(&mut out, "age", &server.age())?;
+        problem(&mut out, server.problem.as_deref())?;
+    }
+    out.flush()?;
+    Ok(exit)
+}
+
+fn field(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
+    writeln!(out, "{:<12}{}", name, text::printable(value))
+}
+
+fn problem(out: &mut impl Write, problem: Option<&str>) -> io::Result<()> {
+    for (at, line) in text::wrapped(&text::printable(problem.unwrap_or("")), 66).iter().enumerate() {
+        field(out, if at == 0 { "problem" } else { "" }, line)?;
+    }
+    Ok(())
+}
+
 /// A look at one channel, also one with something wrong.
 fn only(place: &Place, name: &str) -> anyhow::Result<Look> {
     match ChannelInfo::of_with(name, &place.config()) {
@@ -57,24 +93,19 @@ fn only(place: &Place, name: &str) -> anyhow::Result<Look> {
 }
 
 fn print(out: &mut impl Write, channel: &Channel) -> io::Result<()> {
-    let mut field = |name: &str, value: &str| writeln!(out, "{:<12}{}", name, text::printable(value));
-    field("channel", &channel.name)?;
-    field("directory", &channel.directory)?;
-    field("state", channel.state.word())?;
+    field(out, "channel", &channel.name)?;
+    field(out, "directory", &channel.directory)?;
+    field(out, "state", channel.state.word())?;
     if let Some(generation) = &channel.generation {
-        field("generation", &format!("{generation}, {} old", channel.age()))?;
+        field(out, "generation", &format!("{generation}, {} old", channel.age()))?;
     }
     if let Some(tag) = channel.tag.as_ref().filter(|tag| !tag.is_empty()) {
-        field("tag", tag)?;
+        field(out, "tag", tag)?;
     }
     for (name, side) in [("side A", &channel.a), ("side B", &channel.b)] {
-        field(name, &describe_side(side))?;
+        field(out, name, &describe_side(side))?;
     }
-    if let Some(problem) = &channel.problem {
-        for (at, line) in text::wrapped(&text::printable(problem), 66).iter().enumerate() {
-            field(if at == 0 { "problem" } else { "" }, line)?;
-        }
-    }
+    problem(out, channel.problem.as_deref())?;
     let rings: Vec<_> = channel.rings().into_iter().filter_map(|(way, ring)| Some((way, ring?))).collect();
     if rings.is_empty() {
         return Ok(());

@@ -1,8 +1,8 @@
 //! Measures what a bridge costs: the same messages over two bridges and over bare Zenoh, in turns, on the same link.
 //!
 //! `beyond far DIR ENDPOINT` at one machine, then `beyond near DIR ENDPOINT` at the other; a bridge beside each for the
-//! channels in DIR. `crates/bridge/bench/run` does all that in two network namespaces. `beyond order near|far DIR COUNT` sends
-//! and checks numbered messages.
+//! channels in DIR. `ci/bridge measure` does all that in two network namespaces. `beyond order near|far DIR COUNT` sends
+//! and checks numbered messages; `beyond idle near|far DIR COUNT` holds so many channels open and sends nothing.
 
 use std::env;
 use std::error::Error;
@@ -30,7 +30,8 @@ fn main() -> Result {
         ["near", directory, endpoint] => near(Path::new(directory), endpoint),
         ["order", "near", directory, count] => send_in_order(Path::new(directory), count.parse()?),
         ["order", "far", directory, count] => check_order(Path::new(directory), count.parse()?),
-        _ => Err("usage: beyond far|near DIR ENDPOINT, beyond order near|far DIR COUNT".into()),
+        ["idle", side, directory, count] => idle(side == "near", Path::new(directory), count.parse()?),
+        _ => Err("usage: beyond far|near DIR ENDPOINT, beyond order|idle near|far DIR COUNT".into()),
     }
 }
 
@@ -249,6 +250,24 @@ fn near(directory: &Path, endpoint: &str) -> Result {
         || rate(&mut large.1, few, LARGE),
     )?;
     Ok(())
+}
+
+/// Channels over which nothing is sent, until this is killed.
+fn idle(near: bool, directory: &Path, count: usize) -> Result {
+    let mut channels = Vec::new();
+    for number in 0..count {
+        let (name, config) = (format!("idle-{number}"), config(directory, LARGE));
+        channels.push(if near {
+            Transport::create(&name, &config)?
+        } else {
+            Transport::open_with(&name, PATIENCE, &config)?
+        });
+    }
+    channels.iter_mut().try_for_each(|channel| channel.wait_for_peer(PATIENCE))?;
+    println!("idle");
+    loop {
+        thread::park();
+    }
 }
 
 fn send_in_order(directory: &Path, count: u64) -> Result {

@@ -7,7 +7,7 @@ mod common;
 use std::thread;
 use std::time::Duration;
 
-use capnproto_shm_transport::{Config, RecvError, SendError, Transport};
+use capnproto_shm_transport::{ChannelInfo, Config, RecvError, SendError, Transport};
 use common::*;
 
 /// Not a test of its own: the program at one end.
@@ -66,6 +66,29 @@ fn what_was_sent_before_a_death_arrives_first() {
         assert_eq!(receive(&mut b).unwrap(), number.to_le_bytes());
     }
     assert!(matches!(receive(&mut b), Err(RecvError::PeerDead)));
+}
+
+#[test]
+fn a_side_a_that_comes_when_the_last_one_dies_is_bridged() {
+    for _ in 0..3 {
+        let world = World::new(&["x"]);
+        let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+        let dies = world.create("x");
+        eventually("the far channel", || ChannelInfo::of_with("x", &world.b.config()).is_ok());
+        // The bridge beside side A learns that side B has come when another side A is there.
+        world.link.set(Flow::Holds);
+        let mut b = world.open("x");
+        dies.abandon();
+        let mut a = world.create("x");
+        world.link.set(Flow::Passes);
+        a.send(b"first").unwrap();
+        while receive(&mut b).map(|got| assert_eq!(got, b"first")).is_err() {
+            // The bridge had seen the death before. It bridges the new side A to a new side B.
+            b = world.open("x");
+        }
+        drop(a);
+        assert!(matches!(end(&mut b).1, RecvError::Closed));
+    }
 }
 
 #[test]
@@ -161,6 +184,7 @@ fn whatever_is_killed_at_random_ends_as_documented() {
     let (mut near, mut far) = (world.bridge_a(&[]), world.bridge_b(&[]));
     for round in 0..rounds {
         let victim = ["program a", "program b", "near", "far", "cut", "held"][random(6) as usize];
+        println!("round {round}: {victim}");
         let mut a = common::program("a", &world.a, "x");
         let mut b = common::program("b", &world.b, "x");
         thread::sleep(Duration::from_millis(random(400)));

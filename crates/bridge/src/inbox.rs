@@ -18,7 +18,7 @@ use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
 use crate::hello::{Lane, slots_for};
 
 /// Share of a window that is placed before the other bridge is told of it without a frame of its own.
-const SHARE: u64 = 4;
+const SHARE: u64 = 16;
 
 #[derive(Debug)]
 pub(crate) struct Inbox {

@@ -18,8 +18,9 @@ use crate::hello::{Lane, slots_for};
 use crate::inbox::{Inbox, Misfit, Piece, Stop, length_at, misfit};
 use crate::outbox::Outbox;
 
-/// Bytes of messages that travel together, at most one message more.
-const FRAME_BYTES: usize = 48 * 1024;
+/// Bytes of messages that travel together, at most one message more. Each frame costs four wakes: of the program that waits
+/// for room, of Zenoh's thread here, of the one there, and of the program that receives.
+const FRAME_BYTES: usize = 512 * 1024;
 /// How long a wait for room lasts before everything else has its turn.
 const SLICE: Duration = Duration::from_millis(20);
 /// How often it is asked whether a half of the channel has ended, once the other half has.

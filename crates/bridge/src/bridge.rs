@@ -23,6 +23,9 @@ use crate::{channel, server};
 /// How often channels are looked for, of one name and of many.
 const LOOK_FOR_ONE: Duration = Duration::from_millis(100);
 const LOOK_FOR_MANY: Duration = Duration::from_millis(500);
+/// A look at very many takes long. The pause behind it is so many times as long, but no longer than the second.
+const LOOK_PAUSE: u32 = 300;
+const LOOK_PAUSE_MOST: Duration = Duration::from_secs(5);
 /// How long a channel that was refused is left alone.
 const REST: Duration = Duration::from_secs(2);
 /// How long the bridge sleeps between two looks at whether it is to end.
@@ -417,7 +420,7 @@ fn supervise(shared: &Arc<Shared>, hellos: &flume::Receiver<Query>) -> Result<()
             move || server::stand_in(&shared)
         })?);
     }
-    let mut looked: Option<Instant> = None;
+    let mut look = Instant::now();
     let every = if matches!(shared.options.names, Names::One(_)) { LOOK_FOR_ONE } else { LOOK_FOR_MANY };
     while !shared.leaves() {
         match hellos.recv_timeout(TICK) {
@@ -426,16 +429,19 @@ fn supervise(shared: &Arc<Shared>, hellos: &flume::Receiver<Query>) -> Result<()
             Err(flume::RecvTimeoutError::Disconnected) => break,
         }
         threads.retain(|thread| !thread.is_finished());
-        if looked.is_some_and(|looked| looked.elapsed() < every) {
+        let now = Instant::now();
+        if now < look {
             continue;
         }
-        looked = Some(Instant::now());
+        look = now + every;
         if shared.options.server || shared.options.side == Some(Side::A) {
             continue;
         }
         let lock = || rests.lock().unwrap_or_else(PoisonError::into_inner);
         lock().retain(|_, since| since.elapsed() < REST);
-        for info in channels_here(shared) {
+        let found = channels_here(shared);
+        look = look.max(now + (now.elapsed() * LOOK_PAUSE).min(LOOK_PAUSE_MOST));
+        for info in found {
             let generation = info.generation.unwrap_or_default();
             if lock().contains_key(&(info.name.clone(), generation)) {
                 continue;

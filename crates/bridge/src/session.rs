@@ -132,11 +132,16 @@ impl Beat {
         Self { next: Instant::now(), timeout }
     }
 
+    /// So often that one may be late.
+    fn every(&self) -> Duration {
+        self.timeout / 3
+    }
+
     fn is_due(&mut self) -> bool {
         let now = Instant::now();
         let due = now >= self.next;
         if due {
-            self.next = now + self.timeout / 4;
+            self.next = now + self.every();
         }
         due
     }
@@ -310,7 +315,7 @@ impl Keeper<'_> {
                 return Ok(());
             }
             let one_ended = done || !self.receives || self.since.is_some();
-            let tick = if one_ended { TICK } else { self.beat.timeout / 4 };
+            let tick = if one_ended { TICK } else { self.beat.every() };
             let work = inbox.wait(self.beat.next.min(Instant::now() + tick));
             if work.again {
                 self.link.send_again()?;

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use capnproto_shm_transport::{ChannelInfo, Life, OpenError, Transport};
 use zenoh::query::Query;
 
-use crate::bridge::{Event, Place, Shared, answer as reply, random};
+use crate::ending::Ending;
 use crate::error::{BridgeError, Refusal};
 use crate::frame::{End, Frame, Kind};
+use crate::greet::{answer as reply, say_hello};
 use crate::hello::{Answer, Hello, Shape, Wish};
 use crate::inbox::Stop;
-use crate::session::{Beat, Ending, Link, Part, carry};
+use crate::link::{Beat, Link, Part};
+use crate::session::carry;
+use crate::shared::{Event, Place, Shared, random};
 
 /// How often a bridge asks for the other one, and looks whether its own channel still waits.
 const ASK: Duration = Duration::from_millis(250);
@@ -49,7 +52,7 @@ pub(crate) fn ask(
     let wish = Wish::Channel { shape };
     let hello = Hello::new(name, wish, session, shared.window(&comes));
     let window = loop {
-        match shared.say_hello(&hello)? {
+        match say_hello(shared, &hello)? {
             Some(Answer::Accepted { window }) => break window,
             Some(Answer::Refused { reason, .. }) => return Err(Refusal::There(reason)),
             Some(Answer::Shape(_)) => {

@@ -6,21 +6,29 @@
 
 mod bridge;
 mod channel;
+mod ending;
 mod error;
 mod figures;
 mod frame;
+mod greet;
 mod hello;
 mod inbox;
+mod link;
+mod options;
 mod outbox;
+mod place;
 mod server;
 mod session;
+mod shared;
 
 use std::path::Path;
 
-pub use bridge::{Bridge, Event, Names, Options, Report};
+pub use bridge::Bridge;
+pub use ending::Ending;
 pub use error::{BridgeError, Refusal};
 pub use figures::Figures;
-pub use session::Ending;
+pub use options::{Names, Options};
+pub use shared::{Event, Report};
 pub use zenoh;
 use zenoh::Wait;
 

@@ -84,6 +84,7 @@ fn a_side_a_that_comes_when_the_last_one_dies_is_bridged() {
         a.send(b"first").unwrap();
         while receive(&mut b).map(|got| assert_eq!(got, b"first")).is_err() {
             // The bridge had seen the death before. It bridges the new side A to a new side B.
+            drop(b);
             b = world.open("x");
         }
         drop(a);

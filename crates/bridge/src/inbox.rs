@@ -171,6 +171,8 @@ impl Inbox {
         let mut state = self.lock();
         state.gone_since = (!stands).then(Instant::now);
         state.work.ended = true;
+        // What was lost meanwhile comes again at once, and not with the next frame that shows that something is missing.
+        state.work.ask |= stands;
         self.changed.notify_all();
     }
 

@@ -169,10 +169,10 @@ impl Inbox {
     /// The other bridge's token came or went.
     pub(crate) fn token(&self, stands: bool) {
         let mut state = self.lock();
+        // What was lost meanwhile comes again at once, and not with the next frame that shows that something is missing.
+        state.work.ask |= stands && state.gone_since.is_some();
         state.gone_since = (!stands).then(Instant::now);
         state.work.ended = true;
-        // What was lost meanwhile comes again at once, and not with the next frame that shows that something is missing.
-        state.work.ask |= stands;
         self.changed.notify_all();
     }
 

@@ -1,8 +1,8 @@
 //! Measures what a bridge costs: the same messages over two bridges and over bare Zenoh, in turns, on the same link.
 //!
 //! `beyond far DIR ENDPOINT` at one machine, then `beyond near DIR ENDPOINT` at the other; a bridge beside each for the
-//! channels in DIR. `crates/bridge/bench/run` does all that in two network namespaces. `beyond order near|far DIR COUNT` sends
-//! and checks numbered messages.
+//! channels in DIR. `ci/bridge measure` does all that in two network namespaces. `beyond order near|far DIR COUNT` sends
+//! and checks numbered messages; `beyond idle near|far DIR COUNT` holds so many channels open and sends nothing.
 
 use std::env;
 use std::error::Error;
@@ -30,7 +30,8 @@ fn main() -> Result {
         ["near", directory, endpoint] => near(Path::new(directory), endpoint),
         ["order", "near", directory, count] => send_in_order(Path::new(directory), count.parse()?),
         ["order", "far", directory, count] => check_order(Path::new(directory), count.parse()?),
-        _ => Err("usage: beyond far|near DIR ENDPOINT, beyond order near|far DIR COUNT".into()),
+        ["idle", side, directory, count] => idle(side == "near", Path::new(directory), count.parse()?),
+        _ => Err("usage: beyond far|near DIR ENDPOINT, beyond order|idle near|far DIR COUNT".into()),
     }
 }
 
@@ -49,7 +50,7 @@ fn first(bytes: &[u8]) -> u64 {
 
 /// Answers whatever is asked for: echoes what is small and numbered, and says when the last of a run has come.
 fn far(directory: &Path, endpoint: &str) -> Result {
-    let zenoh = capnp_shm_bridge::open(None, &[], &[endpoint.to_owned()])?;
+    let zenoh = bare("listen", endpoint)?;
     let publisher = || {
         let builder = zenoh.declare_publisher("bare/back").congestion_control(CongestionControl::Block);
         builder.wait().map_err(text)
@@ -186,8 +187,18 @@ fn compare(
     Ok(())
 }
 
+/// Zenoh as it is by itself.
+fn bare(how: &str, endpoint: &str) -> Result<zenoh::Session> {
+    let mut config = zenoh::Config::default();
+    let mut set = |key: &str, value: &str| config.insert_json5(key, value).map_err(text);
+    set("listen/endpoints", "[\"tcp/127.0.0.1:0\"]")?;
+    set(&format!("{how}/endpoints"), &format!("[{endpoint:?}]"))?;
+    set("scouting/multicast/enabled", "false")?;
+    zenoh::open(config).wait().map_err(text)
+}
+
 fn near(directory: &Path, endpoint: &str) -> Result {
-    let zenoh = capnp_shm_bridge::open(None, &[endpoint.to_owned()], &["tcp/127.0.0.1:0".to_owned()])?;
+    let zenoh = bare("connect", endpoint)?;
     let publisher = |key: &'static str| {
         zenoh.declare_publisher(key).congestion_control(CongestionControl::Block).wait().map_err(text)
     };
@@ -248,6 +259,23 @@ fn near(directory: &Path, endpoint: &str) -> Result {
         || rate(&mut large.0, few, LARGE),
         || rate(&mut large.1, few, LARGE),
     )?;
+    Ok(())
+}
+
+/// Channels over which nothing is sent for twenty seconds.
+fn idle(near: bool, directory: &Path, count: usize) -> Result {
+    let mut channels = Vec::new();
+    for number in 0..count {
+        let (name, config) = (format!("idle-{number}"), config(directory, LARGE));
+        channels.push(if near {
+            Transport::create(&name, &config)?
+        } else {
+            Transport::open_with(&name, PATIENCE, &config)?
+        });
+    }
+    channels.iter_mut().try_for_each(|channel| channel.wait_for_peer(PATIENCE))?;
+    println!("idle");
+    thread::sleep(Duration::from_secs(20));
     Ok(())
 }
 

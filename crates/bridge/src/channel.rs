@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use capnproto_shm_transport::{ChannelInfo, Life, OpenError, Transport};
 use zenoh::query::Query;
 
-use crate::bridge::{Event, Place, Shared, answer as reply, random};
+use crate::ending::Ending;
 use crate::error::{BridgeError, Refusal};
 use crate::frame::{End, Frame, Kind};
+use crate::greet::{answer as reply, say_hello};
 use crate::hello::{Answer, Hello, Shape, Wish};
 use crate::inbox::Stop;
-use crate::session::{Beat, Ending, Link, Part, carry};
+use crate::link::{Beat, Link, Part};
+use crate::session::carry;
+use crate::shared::{Event, Place, Shared, random};
 
 /// How often a bridge asks for the other one, and looks whether its own channel still waits.
 const ASK: Duration = Duration::from_millis(250);
-/// How long joining may take once both programs are there.
-const JOIN: Duration = Duration::from_secs(1);
+/// How long the other bridge is waited for once there is nothing to join.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Where side A is: asks the other bridge for a side B, waits until one is there, and joins. None: side A left meanwhile.
 pub(crate) fn ask(
@@ -46,10 +49,10 @@ pub(crate) fn ask(
         shared.window(&comes),
     )?);
     place.show(&link);
-    let wish = Wish::Channel { generation, shape };
+    let wish = Wish::Channel { shape };
     let hello = Hello::new(name, wish, session, shared.window(&comes));
     let window = loop {
-        match shared.say_hello(&hello)? {
+        match say_hello(shared, &hello)? {
             Some(Answer::Accepted { window }) => break window,
             Some(Answer::Refused { reason, .. }) => return Err(Refusal::There(reason)),
             Some(Answer::Shape(_)) => {
@@ -82,16 +85,22 @@ pub(crate) fn ask(
             looked = Instant::now();
         }
     }
-    let joined = Transport::open_with(name, JOIN, &options.config);
-    let transport = match joined {
+    // Side A may have died since the last look, and another one come, which must not be joined for this one's side B: a
+    // generation is joined once, and the next one has a hello of its own.
+    if !still_waits() {
+        give_up(&link, End::Died)?;
+        return Ok(None);
+    }
+    let transport = match Transport::open_with(name, Duration::ZERO, &options.config) {
         Ok(transport) if transport.generation() == generation => transport,
-        Ok(_) | Err(OpenError::Timeout { .. }) => {
+        other => {
+            // It came after that look even so: it learns that whoever joined it is gone.
+            let joined = other.map(Transport::abandon);
             give_up(&link, End::Died)?;
-            return Ok(None);
-        }
-        Err(error) => {
-            give_up(&link, End::Died)?;
-            return Err(error.into());
+            return match joined {
+                Ok(()) | Err(OpenError::Timeout { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
         }
     };
     place.bridged(transport.stats_handle());
@@ -104,7 +113,7 @@ fn give_up(link: &Link, end: End) -> Result<(), BridgeError> {
     link.outbox.send_end(Kind::ReceiverEnded, end)?;
     // Until it has them: afterwards nothing is kept.
     let mut beat = Beat::new(Duration::from_millis(400));
-    let until = Instant::now() + JOIN;
+    let until = Instant::now() + GIVE_UP;
     while !link.outbox.is_empty() && link.inbox.gone_for().is_none() && Instant::now() < until {
         let _ = link.keep_up(&mut beat)?;
     }
@@ -119,7 +128,7 @@ pub(crate) fn answer(
     query: Query,
 ) -> Result<Option<Ending>, Refusal> {
     let options = &shared.options;
-    let Wish::Channel { shape, .. } = &hello.wish else { return Ok(None) };
+    let Wish::Channel { shape } = &hello.wish else { return Ok(None) };
     let made = shape.config(&options.config, options.memory).map_err(Refusal::Here);
     let made = made.and_then(|config| Ok(Transport::create(&hello.name, &config)?));
     let transport = match made {

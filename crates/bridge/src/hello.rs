@@ -32,7 +32,7 @@ pub(crate) struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Wish {
     /// The channel of this shape, which exists where the hello comes from.
-    Channel { generation: u64, shape: Shape },
+    Channel { shape: Shape },
     /// What shape the channels of the server have.
     Shape,
     /// One more client of the server.
@@ -189,7 +189,7 @@ mod tests {
 
     fn hello() -> Hello {
         let shape = Shape { a_to_b: lane(64, 16), b_to_a: lane(8, 4), tag: "ticks/1".into() };
-        Hello::new("ticks", Wish::Channel { generation: u64::MAX, shape }, 1 << 63, 16)
+        Hello::new("ticks", Wish::Channel { shape }, 1 << 63, 16)
     }
 
     #[test]

@@ -5,20 +5,20 @@
 //! bounds that queue: the other bridge sends no more than this one has placed and a window beyond.
 
 use std::collections::VecDeque;
-use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use capnproto_shm_transport::{Producer, SendError};
+use capnproto_shm_transport::Producer;
 use zenoh::bytes::ZBytes;
 
 use crate::figures::Counters;
 use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
-use crate::hello::{Lane, slots_for};
+use crate::hello::Lane;
+use crate::place::{Misfit, Placed, place, slots_of};
 
 /// Share of a window that is placed before the other bridge is told of it without a frame of its own.
-const SHARE: u64 = 4;
+const SHARE: u64 = 16;
 
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -108,15 +108,6 @@ pub(crate) enum Piece {
     End(End),
 }
 
-/// Why messages were not placed.
-#[derive(Debug)]
-pub(crate) enum Misfit {
-    /// The program here has ended.
-    Ended(End),
-    /// The frame is none that a bridge sends.
-    Wrong(String),
-}
-
 impl Inbox {
     pub(crate) fn new(session: u64, lane: Lane, window: u64) -> Self {
         let zero = || AtomicU64::new(0);
@@ -178,6 +169,8 @@ impl Inbox {
     /// The other bridge's token came or went.
     pub(crate) fn token(&self, stands: bool) {
         let mut state = self.lock();
+        // What was lost meanwhile comes again at once, and not with the next frame that shows that something is missing.
+        state.work.ask |= stands && state.gone_since.is_some();
         state.gone_since = (!stands).then(Instant::now);
         state.work.ended = true;
         self.changed.notify_all();
@@ -301,77 +294,18 @@ impl Inbox {
         payload: &ZBytes,
         at: &mut usize,
     ) -> Result<bool, Misfit> {
-        let mut slices = payload.slices();
-        match (slices.next(), slices.next()) {
-            (Some(whole), None) => {
-                self.place_from(producer, &whole[(*at).min(whole.len())..], payload.len(), at)
-            }
-            _ => {
-                let mut reader = payload.reader();
-                let sought = reader.seek(SeekFrom::Start(*at as u64));
-                sought.map_err(|e| Misfit::Wrong(format!("its frame ends early: {e}")))?;
-                self.place_from(producer, reader, payload.len(), at)
-            }
-        }
-    }
-
-    fn place_from(
-        &self,
-        producer: &mut Producer,
-        mut from: impl Read,
-        end: usize,
-        at: &mut usize,
-    ) -> Result<bool, Misfit> {
-        let (slot_size, most) = (producer.slot_size(), producer.max_message_size());
-        let mut tally = Tally { inbox: self, slots: 0, messages: 0, bytes: 0 };
-        // A message of several slots, whose length was read.
-        let mut large = None;
-        while *at < end {
-            if let Some(bytes) = large.take() {
-                match producer.try_reserve_span(bytes) {
-                    Ok(mut span) => {
-                        read(&mut from, &mut span[..bytes])?;
-                        span.commit(bytes);
-                        *at += LENGTH + bytes;
-                        tally.add(bytes, slot_size);
-                    }
-                    Err(SendError::Full) => return Ok(false),
-                    Err(error) => return Err(misfit(&error)),
-                }
-            }
-            let mut batch = producer.batch();
-            while *at < end {
-                let bytes = length(&mut from, end - *at, most)?;
-                if bytes > slot_size {
-                    large = Some(bytes);
-                    break;
-                }
-                match batch.try_reserve() {
-                    Ok(mut slot) => {
-                        read(&mut from, &mut slot[..bytes])?;
-                        slot.commit(bytes);
-                        *at += LENGTH + bytes;
-                        tally.add(bytes, slot_size);
-                    }
-                    Err(SendError::Full) => return Ok(false),
-                    Err(error) => return Err(misfit(&error)),
-                }
-            }
-        }
-        Ok(true)
+        let mut placed = Placed::default();
+        let result = place(producer, payload, at, &mut placed);
+        self.placed.fetch_add(placed.slots, Ordering::Relaxed);
+        self.counters.received(placed.messages, placed.bytes);
+        result
     }
 
     /// What does not go into the ring uses its credit up all the same, so that the other bridge does not wait for it.
-    pub(crate) fn drop_unplaced(&self, piece: &Piece) {
-        let Piece::Messages { payload, at } = piece else { return };
-        let (mut reader, mut at) = (payload.reader(), *at);
-        let mut slots = 0;
-        while reader.seek(SeekFrom::Start(at as u64)).is_ok() {
-            let Ok(bytes) = length(&mut reader, payload.len().saturating_sub(at), usize::MAX) else { break };
-            slots += self.lane.slots_for(bytes);
-            at += LENGTH + bytes;
+    fn drop_unplaced(&self, piece: &Piece) {
+        if let Piece::Messages { payload, at } = piece {
+            self.placed.fetch_add(slots_of(payload, *at, &self.lane), Ordering::Relaxed);
         }
-        self.placed.fetch_add(slots, Ordering::Relaxed);
     }
 
     /// Waits until the sender may use this many slots more, at least one; or tells why it is to stop.
@@ -505,63 +439,4 @@ impl Inbox {
     pub(crate) fn wrong(&self) -> Option<String> {
         self.lock().wrong.take()
     }
-}
-
-/// Counts what was placed, also if the frame turns out wrong behind it.
-struct Tally<'a> {
-    inbox: &'a Inbox,
-    slots: u64,
-    messages: u64,
-    bytes: u64,
-}
-
-impl Tally<'_> {
-    fn add(&mut self, bytes: usize, slot_size: usize) {
-        self.slots += slots_for(bytes, slot_size);
-        self.messages += 1;
-        self.bytes += bytes as u64;
-    }
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        self.inbox.placed.fetch_add(self.slots, Ordering::Relaxed);
-        self.inbox.counters.received(self.messages, self.bytes);
-    }
-}
-
-/// The length of the next message, of which `left` bytes are there with it.
-fn length(from: &mut impl Read, left: usize, most: usize) -> Result<usize, Misfit> {
-    let mut bytes = [0; LENGTH];
-    read(from, &mut bytes)?;
-    let length = u32::from_le_bytes(bytes) as usize;
-    if length > most {
-        return Err(Misfit::Wrong(format!(
-            "a message of {length} bytes does not fit this channel, which carries {most}"
-        )));
-    }
-    if left - LENGTH < length {
-        return Err(Misfit::Wrong(format!("a message of {length} bytes has {} in its frame", left - LENGTH)));
-    }
-    Ok(length)
-}
-
-fn read(from: &mut impl Read, to: &mut [u8]) -> Result<(), Misfit> {
-    from.read_exact(to).map_err(|e| Misfit::Wrong(format!("its frame ends early: {e}")))
-}
-
-/// Why the ring takes nothing more.
-pub(crate) fn misfit(error: &SendError) -> Misfit {
-    match error {
-        SendError::Closed => Misfit::Ended(End::Closed),
-        SendError::PeerDead | SendError::Superseded | SendError::Corrupt(_) => Misfit::Ended(End::Died),
-        error => Misfit::Wrong(error.to_string()),
-    }
-}
-
-/// Bytes of the message at this offset, if there is one.
-pub(crate) fn length_at(payload: &ZBytes, at: usize) -> Option<usize> {
-    let mut reader = payload.reader();
-    reader.seek(SeekFrom::Start(at as u64)).ok()?;
-    length(&mut reader, payload.len().checked_sub(at)?, usize::MAX).ok()
 }

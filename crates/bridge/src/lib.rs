@@ -6,23 +6,34 @@
 
 mod bridge;
 mod channel;
+mod ending;
 mod error;
 mod figures;
 mod frame;
+mod greet;
 mod hello;
 mod inbox;
+mod link;
+mod options;
 mod outbox;
+mod place;
 mod server;
 mod session;
+mod shared;
 
 use std::path::Path;
 
-pub use bridge::{Bridge, Event, Names, Options, Report};
+pub use bridge::Bridge;
+pub use ending::Ending;
 pub use error::{BridgeError, Refusal};
 pub use figures::Figures;
-pub use session::Ending;
+pub use options::{Names, Options};
+pub use shared::{Event, Report};
 pub use zenoh;
 use zenoh::Wait;
+
+/// Memory into which one connection receives, in bytes.
+const RECEIVE: (&str, usize) = ("transport/link/rx/buffer_size", 1 << 20);
 
 /// Opens Zenoh by a configuration file (JSON5), and with these endpoints to connect to and to listen on in place of the
 /// file's. If any endpoint is given, others are not looked for by multicast.
@@ -39,9 +50,15 @@ pub fn open(
         Some(path) => zenoh::Config::from_file(path).map_err(BridgeError::zenoh("read its configuration"))?,
         None => zenoh::Config::default(),
     };
+    // Zenoh's own is one batch. It then allocates and clears memory for every further one that a queue still holds here.
+    let (key, bytes) = RECEIVE;
+    let set_by_file = settings.get_json(key).ok() != zenoh::Config::default().get_json(key).ok();
     let mut set = |key, value: String| {
         settings.insert_json5(key, &value).map_err(BridgeError::zenoh("take an endpoint"))
     };
+    if !set_by_file {
+        set(key, bytes.to_string())?;
+    }
     if !connect.is_empty() {
         set("connect/endpoints", format!("{connect:?}"))?;
     }

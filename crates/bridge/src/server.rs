@@ -8,10 +8,13 @@ use std::time::Duration;
 use capnproto_shm_transport::{AcceptError, Channels, Life, Server, Side, Transport};
 use zenoh::query::Query;
 
-use crate::bridge::{Event, Place, Shared, answer as reply, random, spawn, tell};
+use crate::ending::Ending;
 use crate::error::Refusal;
+use crate::greet::{answer as reply, say_hello};
 use crate::hello::{Answer, Hello, Shape, Wish};
-use crate::session::{Ending, Link, Part, carry};
+use crate::link::{Link, Part};
+use crate::session::carry;
+use crate::shared::{Event, Place, Shared, random, spawn, tell};
 
 /// How often the other bridge is asked for its server.
 const ASK: Duration = Duration::from_millis(500);
@@ -46,7 +49,7 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
         // The server itself is here.
         return Ok(());
     }
-    let shape = match shared.say_hello(&Hello::new(name, Wish::Shape, 0, 0))? {
+    let shape = match say_hello(shared, &Hello::new(name, Wish::Shape, 0, 0))? {
         Some(Answer::Shape(shape)) => shape,
         Some(Answer::Refused { reason, for_good: true }) => return Err(Refusal::There(reason)),
         Some(Answer::Accepted { .. }) => {
@@ -102,7 +105,7 @@ fn pass_client_on(
         let link = Arc::new(link);
         place.show(&link);
         let hello = Hello::new(&place.name, Wish::Client { shape }, session, window);
-        match shared.say_hello(&hello)? {
+        match say_hello(shared, &hello)? {
             Some(Answer::Accepted { window }) => Ok((link, window)),
             Some(Answer::Refused { reason, .. }) => Err(Refusal::There(reason)),
             Some(Answer::Shape(_)) => {

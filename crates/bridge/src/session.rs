@@ -1,176 +1,27 @@
 //! One generation of one channel, carried: what the program here sends goes out, what comes in is placed, and each end is told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use capnproto_shm_transport::{Consumer, Interrupter, Producer, RecvError, SendError, Transport};
-use zenoh::Wait;
-use zenoh::liveliness::LivelinessToken;
-use zenoh::pubsub::Subscriber;
-use zenoh::qos::CongestionControl;
-use zenoh::sample::SampleKind;
-
+use crate::ending::Ending;
 use crate::error::BridgeError;
 use crate::frame::{End, Frame, Kind};
-use crate::hello::{Lane, slots_for};
-use crate::inbox::{Inbox, Misfit, Piece, Stop, length_at, misfit};
-use crate::outbox::Outbox;
+use crate::hello::slots_for;
+use crate::inbox::{Piece, Stop};
+use crate::link::{Beat, Link};
+use crate::place::{Misfit, length_at, misfit};
+use capnproto_shm_transport::{Consumer, Interrupter, Producer, RecvError, SendError, Transport};
 
-/// Bytes of messages that travel together, at most one message more.
-const FRAME_BYTES: usize = 48 * 1024;
+/// Bytes of messages that travel together, at most one message more. Each frame costs four wakes: of the program that waits
+/// for room, of Zenoh's thread here, of the one there, and of the program that receives.
+const FRAME_BYTES: usize = 512 * 1024;
 /// How long a wait for room lasts before everything else has its turn.
 const SLICE: Duration = Duration::from_millis(20);
 /// How often it is asked whether a half of the channel has ended, once the other half has.
 const TICK: Duration = Duration::from_millis(50);
-/// How long the other bridge may take to come back after Zenoh has lost it, if the timeout is not shorter.
-const GRACE: Duration = Duration::from_secs(2);
 /// How long a session that has ended waits for the other bridge to know.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// What carries one session's frames.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) outbox: Outbox,
-    pub(crate) inbox: Arc<Inbox>,
-    _subscriber: Subscriber<()>,
-    _watch: Subscriber<()>,
-    _token: LivelinessToken,
-}
-
-/// Who of the two said hello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Asks,
-    Answers,
-}
-
-impl Link {
-    /// Listens and may send from now on. `lane` and `window` are of what comes in.
-    pub(crate) fn open(
-        zenoh: &zenoh::Session,
-        key: &str,
-        session: u64,
-        part: Part,
-        lane: Lane,
-        window: u64,
-    ) -> Result<Self, BridgeError> {
-        let key_of =
-            |part| format!("{key}/{session:016x}/{}", if part == Part::Asks { "asks" } else { "answers" });
-        let (own, other) = match part {
-            Part::Asks => (key_of(Part::Asks), key_of(Part::Answers)),
-            Part::Answers => (key_of(Part::Answers), key_of(Part::Asks)),
-        };
-        let inbox = Arc::new(Inbox::new(session, lane, window));
-        let subscriber = zenoh
-            .declare_subscriber(other.clone())
-            .callback({
-                let inbox = Arc::clone(&inbox);
-                move |sample| inbox.take(sample.payload())
-            })
-            .wait()
-            .map_err(BridgeError::zenoh("subscribe"))?;
-        let watch = zenoh
-            .liveliness()
-            .declare_subscriber(other)
-            .history(true)
-            .callback({
-                let inbox = Arc::clone(&inbox);
-                move |sample| inbox.token(sample.kind() == SampleKind::Put)
-            })
-            .wait()
-            .map_err(BridgeError::zenoh("watch the other bridge"))?;
-        let publisher = zenoh
-            .declare_publisher(own.clone())
-            .congestion_control(CongestionControl::Block)
-            .wait()
-            .map_err(BridgeError::zenoh("publish"))?;
-        let token =
-            zenoh.liveliness().declare_token(own).wait().map_err(BridgeError::zenoh("declare its life"))?;
-        let outbox = Outbox::new(publisher, session, Arc::clone(&inbox));
-        Ok(Self { outbox, inbox, _subscriber: subscriber, _watch: watch, _token: token })
-    }
-
-    /// Keeps the other bridge informed while there is nothing to carry yet. `Some`: it is gone.
-    pub(crate) fn keep_up(&self, beat: &mut Beat) -> Result<Option<Ending>, BridgeError> {
-        let work = self.inbox.wait(beat.next.min(Instant::now() + TICK));
-        if work.again {
-            self.send_again()?;
-        }
-        if work.ask || work.credit || beat.is_due() {
-            self.outbox.note(work.ask)?;
-        }
-        Ok(self.lost(beat.timeout))
-    }
-
-    fn send_again(&self) -> Result<(), BridgeError> {
-        let frames = self.outbox.send_again()?;
-        self.inbox.counters.again.fetch_add(frames as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Whether the other bridge is gone, or the network to it.
-    pub(crate) fn lost(&self, timeout: Duration) -> Option<Ending> {
-        if self.inbox.silence() > timeout {
-            return Some(Ending::NetworkGone);
-        }
-        self.inbox.gone_for().is_some_and(|gone| gone > GRACE.min(timeout)).then_some(Ending::BridgeGone)
-    }
-}
-
-/// When the other bridge is to hear of this one again.
-#[derive(Debug)]
-pub(crate) struct Beat {
-    next: Instant,
-    timeout: Duration,
-}
-
-impl Beat {
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { next: Instant::now(), timeout }
-    }
-
-    fn is_due(&mut self) -> bool {
-        let now = Instant::now();
-        let due = now >= self.next;
-        if due {
-            self.next = now + self.timeout / 4;
-        }
-        due
-    }
-}
-
-/// How one generation ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ending {
-    /// A program closed the channel in order, and the other one learned so.
-    Closed,
-    /// A program died: the other one learned `PeerDead`.
-    Died,
-    /// The other bridge died or was cut off: the program here learned `PeerDead`.
-    BridgeGone,
-    /// Nothing was heard of the other bridge for the configured time: the program here learned `PeerDead`.
-    NetworkGone,
-    /// The other bridge sent what no bridge sends: the program here learned `PeerDead`.
-    Broken(String),
-    /// This bridge was told to leave: both programs learned `Closed`.
-    Left,
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Closed => f.write_str("closed in order"),
-            Self::Died => f.write_str("a program has died"),
-            Self::BridgeGone => f.write_str("the other bridge is gone"),
-            Self::NetworkGone => f.write_str("the network to the other bridge is gone"),
-            Self::Broken(what) => f.write_str(what),
-            Self::Left => f.write_str("this bridge leaves"),
-        }
-    }
-}
 
 /// Carries messages both ways until both directions have ended. `window`: slots that the other bridge takes before it has
 /// placed any.
@@ -309,7 +160,7 @@ impl Keeper<'_> {
                 return Ok(());
             }
             let one_ended = done || !self.receives || self.since.is_some();
-            let tick = if one_ended { TICK } else { self.beat.timeout / 4 };
+            let tick = if one_ended { TICK } else { self.beat.every() };
             let work = inbox.wait(self.beat.next.min(Instant::now() + tick));
             if work.again {
                 self.link.send_again()?;

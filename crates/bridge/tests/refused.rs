@@ -33,7 +33,7 @@ fn hello(version: u32, name: &str, slots: u64, kind: &str) -> String {
     let lane = format!(r#"{{"slot_size": 64, "slot_count": {slots}, "kind": {kind}}}"#);
     format!(
         r#"{{"protocol": "capnproto-shm-transport bridge", "version": {version}, "name": "{name}", "session": 5, "window": 16,
-            "wish": {{"Channel": {{"generation": 1, "shape": {{"a_to_b": {lane}, "b_to_a": {lane}, "tag": "", "new": 1}}}}}}}}"#
+            "wish": {{"Channel": {{"shape": {{"a_to_b": {lane}, "b_to_a": {lane}, "tag": "", "new": 1}}}}}}}}"#
     )
 }
 

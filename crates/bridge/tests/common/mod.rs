@@ -6,8 +6,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,7 +51,8 @@ impl Drop for Site {
 /// A bridge program. Killed when dropped.
 pub struct Bridge {
     pub child: Child,
-    lines: BufReader<ChildStderr>,
+    /// What it says, read by a thread of its own: a bridge must never wait for whoever reads it.
+    lines: Receiver<String>,
     pub said: Vec<String>,
 }
 
@@ -64,10 +66,14 @@ impl Bridge {
             .args(args)
             .env_remove("CAPNPROTO_SHM_DIR")
             .stderr(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(log(site))
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line + "\n"))
+        });
         let mut bridge = Self { child, lines, said: Vec::new() };
         bridge.hears("ready");
         bridge
@@ -76,9 +82,9 @@ impl Bridge {
     /// Reads what it says until this comes.
     pub fn hears(&mut self, what: &str) -> String {
         loop {
-            let mut line = String::new();
-            let read = self.lines.read_line(&mut line).unwrap();
-            assert_ne!(read, 0, "it ended before it said {what:?}: {:#?}", self.said);
+            let Ok(line) = self.lines.recv() else {
+                panic!("it ended before it said {what:?}: {:#?}", self.said);
+            };
             self.said.push(line.clone());
             if line.contains(what) {
                 return line;
@@ -93,8 +99,7 @@ impl Bridge {
 
     /// Waits for its end; its exit code.
     pub fn end(mut self) -> (i32, String) {
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
+        let rest: String = self.lines.iter().collect();
         let code = self.child.wait().unwrap().code().expect("it was killed");
         (code, self.said.concat() + &rest)
     }
@@ -104,11 +109,18 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let mut rest = String::new();
-        let _ = self.lines.read_to_string(&mut rest);
+        let rest: String = self.lines.iter().collect();
         // Shown if the test fails.
         println!("{}{rest}", self.said.concat());
     }
+}
+
+/// Where Zenoh's log goes, if `RUST_LOG` asks for one: a file in the directory `T_BRIDGE_LOG`.
+fn log(site: &Site) -> Stdio {
+    let Some(directory) = std::env::var_os("T_BRIDGE_LOG") else { return Stdio::null() };
+    let name = site.0.file_name().unwrap();
+    let path = Path::new(&directory).join(name).with_extension("log");
+    std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().into()
 }
 
 fn free_port() -> SocketAddr {

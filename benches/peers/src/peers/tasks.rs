@@ -59,9 +59,19 @@ async fn send_in_place(to: &mut Producer, size: usize, fill: impl FnOnce(&mut [u
     slot.commit(size);
 }
 
+// A program that streams awaits the library's own futures in a loop: so do these, without one of the harness between.
+
 impl TaskSender for InPlace {
     async fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8]) + Send) {
         send_in_place(&mut self.0, size, fill).await;
+    }
+
+    async fn stream(&mut self, size: usize, count: u64, mut fill: impl FnMut(u64, &mut [u8]) + Send) {
+        for i in 0..count {
+            let mut slot = self.0.reserve_async().await.expect("reserve");
+            fill(i, &mut slot[..size]);
+            slot.commit(size);
+        }
     }
 }
 
@@ -69,6 +79,13 @@ impl TaskSender for Copied {
     async fn send(&mut self, size: usize, fill: impl FnOnce(&mut [u8]) + Send) {
         fill(&mut self.1[..size]);
         self.0.send_async(&self.1[..size]).await.expect("send");
+    }
+
+    async fn stream(&mut self, size: usize, count: u64, mut fill: impl FnMut(u64, &mut [u8]) + Send) {
+        for i in 0..count {
+            fill(i, &mut self.1[..size]);
+            self.0.send_async(&self.1[..size]).await.expect("send");
+        }
     }
 }
 
@@ -102,6 +119,12 @@ impl TaskSender for Batched {
 impl TaskReceiver for One {
     async fn recv(&mut self, size: usize, read: impl FnOnce(&[u8]) + Send) {
         read(&self.0.recv_async().await.expect("receive")[..size]);
+    }
+
+    async fn stream(&mut self, size: usize, count: u64, mut read: impl FnMut(&[u8]) + Send) {
+        for _ in 0..count {
+            read(&self.0.recv_async().await.expect("receive")[..size]);
+        }
     }
 }
 

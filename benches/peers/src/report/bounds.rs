@@ -267,12 +267,13 @@ fn tasks(results: &Results) -> Vec<Bound> {
         table.push(most(&format!("{what} the blocking round trip"), 4.0, trips(&[blocking])));
         table.push(most(&format!("{what} a tokio `UnixStream`"), 0.05, trips(&[TASK_SOCKET])));
     }
-    for (series, bound, what) in [
-        (TASK_COPIED, 0.4, "`recv_async` and `send_async` for each message"),
-        (TASK_BATCHED, 0.8, "batch and drain between awaits"),
+    for (series, blocking, bound, what) in [
+        (TASK, OURS, 0.4, "`recv_async` and `reserve_async` for each message"),
+        (TASK_COPIED, COPIED, 0.4, "`recv_async` and `send_async` for each message"),
+        (TASK_BATCHED, OURS, 0.8, "batch and drain between awaits"),
     ] {
         let what = format!("one way 64 B between two tokio tasks, {what}: rate against the blocking one way");
-        table.push(least(&what, bound, rate(results, series, "tasks-one-way", 64.0, &[OURS])));
+        table.push(least(&what, bound, rate(results, series, "tasks-one-way", 64.0, &[blocking])));
     }
     table.extend(PERIODS.map(|ms| {
         let what = format!("wake of a parked task, a message each {ms} ms: p50 against tokio reading a pipe");

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use transport::{MessageKind, Peer, PollControl, Side, StatsHandle};
 
 use crate::config::{Options, poll_mode, poll_value};
-use crate::errors::{closed_here, of_create, of_open, of_remove};
+use crate::errors::{closed_here, of_create, of_io, of_open, of_remove};
 use crate::fork::Process;
 use crate::look::{PeerId, Stats};
 use crate::message::Message;
@@ -282,7 +282,8 @@ impl Transport {
     }
 
     /// Closes both directions in order: the peer receives what was sent, then Closed. Raises BufferError if a view of a
-    /// message is left: then that happens when the last one goes. A call that waits in another thread raises Closed.
+    /// message is left: then that happens when the last one goes. A call that waits, in another thread or beneath the signal
+    /// handler that closes, raises Closed.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let sent = self.sender.close(py);
         let received = self.receiver.close(py);
@@ -313,8 +314,8 @@ impl Transport {
         let transport = join(py, timeout, |time| transport::Transport::open_with(name, time, &config))?;
         let shared = Shared::of(&transport);
         let (producer, consumer) = transport.split();
-        self.sender.renew(producer, shared.stats.clone());
-        self.receiver.renew(consumer, shared.stats.clone());
+        self.sender.renew(producer, shared.stats.clone())?;
+        self.receiver.renew(consumer, shared.stats.clone())?;
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
         Ok(())
     }
@@ -505,7 +506,7 @@ fn event(fd: std::io::Result<std::os::fd::BorrowedFd<'_>>) -> std::io::Result<i3
 }
 
 fn descriptor(fd: std::io::Result<i32>) -> PyResult<i32> {
-    Ok(fd?)
+    fd.map_err(|error| of_io(&error, format!("there is no descriptor for an event loop: {error}")))
 }
 
 #[cfg(target_os = "linux")]
@@ -519,14 +520,15 @@ fn pair(options: &Options) -> PyResult<(transport::Transport, (i32, i32))> {
 #[cfg(target_os = "linux")]
 fn from_fds(fds: (i32, i32), options: &Options) -> PyResult<transport::Transport> {
     use std::os::fd::BorrowedFd;
-    let own = |fd: i32| {
-        if fd < 0 {
-            return Err(PyValueError::new_err(format!("{fd} is no file descriptor")));
+    let own = |number: i32| {
+        if number < 0 {
+            return Err(PyValueError::new_err(format!("{number} is no file descriptor")));
         }
         // SAFETY: it is not -1, and borrowed only to be duplicated, which fails if it is not open.
         #[allow(unsafe_code)]
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        Ok(fd.try_clone_to_owned()?)
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        fd.try_clone_to_owned()
+            .map_err(|error| of_io(&error, format!("cannot take descriptor {number}: {error}")))
     };
     let fds = [own(fds.0)?, own(fds.1)?];
     transport::Transport::from_fds(fds, &options.config).map_err(of_open)

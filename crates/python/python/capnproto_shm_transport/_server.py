@@ -58,6 +58,14 @@ class Server(Generic[C]):
         server = _native.Server.bind(name, filter=filter, clients=clients, memory=memory, **options)
         return Server(server, lambda transport: transport)
 
+    @staticmethod
+    def remove(name: str, **options: Unpack[Options]) -> None:
+        """Remove what a dead server left under `name`; the next `bind` of the name does this too.
+
+        FileNotFoundError if there is nothing, InUse if the server lives.
+        """
+        _native.Server.remove(name, **options)
+
     def accept(self, timeout: float | None = None) -> C:
         """Wait for the next client, and give its channel."""
         return self._wrap(self._server.accept(timeout))

@@ -1,5 +1,6 @@
 //! One side of a channel.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Transport {
     receiver: Arc<Receiver>,
     shared: RwLock<Shared>,
     origin: Origin,
+    /// Whether a task of asyncio may wait on a descriptor.
+    awaited: AtomicBool,
 }
 
 /// What any thread may use at any time.
@@ -75,7 +78,13 @@ impl Transport {
             receiver: Receiver::new(consumer, shared.stats.clone()),
             shared: RwLock::new(shared),
             origin,
+            awaited: AtomicBool::new(false),
         }
+    }
+
+    fn awaited<T>(&self, descriptor: T) -> T {
+        self.awaited.store(true, Ordering::Relaxed);
+        descriptor
     }
 
     fn shared<T>(&self, read: impl FnOnce(&Shared) -> T) -> PyResult<T> {
@@ -283,12 +292,20 @@ impl Transport {
 
     /// Closes both directions in order: the peer receives what was sent, then Closed. Raises BufferError if a view of a
     /// message is left: then that happens when the last one goes. A call that waits, in another thread or beneath the signal
-    /// handler that closes, raises Closed.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let sent = self.sender.close(py);
-        let received = self.receiver.close(py);
+    /// handler that closes, raises Closed. So does a task of asyncio.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        // Before the descriptors go, which the loops know.
+        let woken = if this.awaited.load(Ordering::Relaxed) && this.origin.process.is_this() {
+            static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            in_asyncio(py, &FUNCTION, "wake").and_then(|wake| wake.call1((slf,))).map(|_| ())
+        } else {
+            Ok(())
+        };
+        let sent = this.sender.close(py);
+        let received = this.receiver.close(py);
         if sent && received {
-            return Ok(());
+            return woken;
         }
         Err(PyBufferError::new_err(
             "a view of a slot is still there (an array, a memoryview), and the channel closes when it goes; delete it before \
@@ -299,24 +316,25 @@ impl Transport {
     /// Side B, after Closed, PeerDead or Superseded: joins the next life of the channel, waiting `timeout` seconds for side
     /// A to have made it. Until that succeeds the transport is closed.
     #[pyo3(signature = (timeout=5.0))]
-    fn reopen(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        self.origin.process.check()?;
-        if self.origin.side == Side::A {
+    fn reopen(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        this.origin.process.check()?;
+        if this.origin.side == Side::A {
             return Err(of_open(transport::OpenError::WrongSide));
         }
-        let Some(name) = self.origin.name.as_deref() else {
+        let Some(name) = this.origin.name.as_deref() else {
             return Err(of_open(transport::OpenError::NoName));
         };
         // How this side waits may have been changed since.
-        let mode = self.shared(|shared| shared.poll.local())?;
-        self.close(py)?;
-        let config = self.origin.options.config.clone().poll(mode);
+        let mode = this.shared(|shared| shared.poll.local())?;
+        Self::close(slf)?;
+        let config = this.origin.options.config.clone().poll(mode);
         let transport = join(py, timeout, |time| transport::Transport::open_with(name, time, &config))?;
         let shared = Shared::of(&transport);
         let (producer, consumer) = transport.split();
-        self.sender.renew(producer, shared.stats.clone())?;
-        self.receiver.renew(consumer, shared.stats.clone())?;
-        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
+        this.sender.renew(producer, shared.stats.clone())?;
+        this.receiver.renew(consumer, shared.stats.clone())?;
+        *this.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
         Ok(())
     }
 
@@ -400,7 +418,7 @@ impl Transport {
 
     /// A descriptor for event loops that becomes readable when a message has come, after `arm` has returned True.
     fn fileno(&self) -> PyResult<i32> {
-        descriptor(self.receiver.read(|half| event(half.wait_fd()))?)
+        self.awaited(descriptor(self.receiver.read(|half| event(half.wait_fd()))?))
     }
 
     /// Prepares to wait for a message in an event loop. True: there is none, and the descriptor will become readable. False:
@@ -411,7 +429,7 @@ impl Transport {
 
     /// A descriptor that becomes readable when there is room to send, after `arm_room` has returned True.
     fn room_fileno(&self) -> PyResult<i32> {
-        descriptor(self.sender.read(|half| event(half.wait_fd()))?)
+        self.awaited(descriptor(self.sender.read(|half| event(half.wait_fd()))?))
     }
 
     /// Prepares to wait for room for `size` bytes in an event loop. True: there is none, and the descriptor will become
@@ -464,12 +482,12 @@ impl Transport {
     }
 
     fn __exit__(
-        &self,
+        slf: &Bound<'_, Self>,
         exception: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let closed = self.close(exception.py());
+        let closed = Self::close(slf);
         // An exception's traceback may hold a view, and the exception matters more.
         if exception.is_none() { closed } else { Ok(()) }
     }

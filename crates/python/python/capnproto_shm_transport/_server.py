@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from . import _native
-from ._asyncio import readable
+from ._asyncio import readable, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -78,7 +78,7 @@ class Server(Generic[C]):
     async def accept_async(self) -> C:
         """Wait for the next client in a task."""
         while (channel := self.try_accept()) is None:
-            await readable(self._server.fileno())
+            await readable(self, self._server.fileno())
         return channel
 
     def __iter__(self) -> Iterator[C]:
@@ -106,7 +106,8 @@ class Server(Generic[C]):
         return self._server.name
 
     def close(self) -> None:
-        """Give the name up. The clients' channels stay."""
+        """Give the name up. The clients' channels stay. A task that waits for a client gets Closed."""
+        wake(self)
         self._server.close()
 
     def __enter__(self) -> Self:

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use transport::{MessageKind, Peer, PollControl, Side, StatsHandle};
 
 use crate::config::{Options, poll_mode, poll_value};
-use crate::errors::{closed_here, of_create, of_io, of_open, of_remove};
+use crate::descriptors::{descriptor, from_fds, pair};
+use crate::errors::{closed_here, of_create, of_open, of_remove};
 use crate::fork::Process;
 use crate::look::{PeerId, Stats};
 use crate::message::Message;
@@ -82,6 +83,7 @@ impl Transport {
         }
     }
 
+    /// Notes that somebody has a descriptor now.
     fn awaited<T>(&self, descriptor: T) -> T {
         self.awaited.store(true, Ordering::Relaxed);
         descriptor
@@ -418,7 +420,7 @@ impl Transport {
 
     /// A descriptor for event loops that becomes readable when a message has come, after `arm` has returned True.
     fn fileno(&self) -> PyResult<i32> {
-        self.awaited(descriptor(self.receiver.read(|half| event(half.wait_fd()))?))
+        self.awaited(self.receiver.read(|half| descriptor(half.wait_fd()))?)
     }
 
     /// Prepares to wait for a message in an event loop. True: there is none, and the descriptor will become readable. False:
@@ -429,7 +431,7 @@ impl Transport {
 
     /// A descriptor that becomes readable when there is room to send, after `arm_room` has returned True.
     fn room_fileno(&self) -> PyResult<i32> {
-        self.awaited(descriptor(self.sender.read(|half| event(half.wait_fd()))?))
+        self.awaited(self.sender.read(|half| descriptor(half.wait_fd()))?)
     }
 
     /// Prepares to wait for room for `size` bytes in an event loop. True: there is none, and the descriptor will become
@@ -515,39 +517,4 @@ impl Drop for Transport {
             std::mem::forget(shared.stats.clone());
         }
     }
-}
-
-#[cfg(unix)]
-fn event(fd: std::io::Result<std::os::fd::BorrowedFd<'_>>) -> std::io::Result<i32> {
-    use std::os::fd::AsRawFd;
-    fd.map(|fd| fd.as_raw_fd())
-}
-
-fn descriptor(fd: std::io::Result<i32>) -> PyResult<i32> {
-    fd.map_err(|error| of_io(&error, format!("there is no descriptor for an event loop: {error}")))
-}
-
-#[cfg(target_os = "linux")]
-fn pair(options: &Options) -> PyResult<(transport::Transport, (i32, i32))> {
-    use std::os::fd::IntoRawFd;
-    let (transport, fds) = transport::Transport::pair(&options.config).map_err(of_create)?;
-    let [a_to_b, b_to_a] = fds.map(IntoRawFd::into_raw_fd);
-    Ok((transport, (a_to_b, b_to_a)))
-}
-
-#[cfg(target_os = "linux")]
-fn from_fds(fds: (i32, i32), options: &Options) -> PyResult<transport::Transport> {
-    use std::os::fd::BorrowedFd;
-    let own = |number: i32| {
-        if number < 0 {
-            return Err(PyValueError::new_err(format!("{number} is no file descriptor")));
-        }
-        // SAFETY: it is not -1, and borrowed only to be duplicated, which fails if it is not open.
-        #[allow(unsafe_code)]
-        let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        fd.try_clone_to_owned()
-            .map_err(|error| of_io(&error, format!("cannot take descriptor {number}: {error}")))
-    };
-    let fds = [own(fds.0)?, own(fds.1)?];
-    transport::Transport::from_fds(fds, &options.config).map_err(of_open)
 }

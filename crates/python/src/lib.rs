@@ -6,6 +6,7 @@
 
 mod buffer;
 mod config;
+mod descriptors;
 mod errors;
 mod fork;
 mod hold;

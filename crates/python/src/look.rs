@@ -1,5 +1,6 @@
 //! Looking at channels: figures, listings, messages in passing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::time::UNIX_EPOCH;
 
@@ -272,11 +273,15 @@ impl Tapped {
 /// ...     seen.direction, seen.data, seen.missed
 /// ('a_to_b', b'hello', 0)
 #[pyclass(frozen, module = "capnproto_shm_transport")]
-pub struct Tap(Mutex<transport::Tap>);
+pub struct Tap {
+    tap: Mutex<transport::Tap>,
+    /// The tap's figure, for who asks while another thread waits.
+    missed: AtomicU64,
+}
 
 impl Tap {
     fn next_within<'py>(&self, py: Python<'py>, patience: Patience) -> PyResult<Option<Tapped>> {
-        let mut tap = match self.0.try_lock() {
+        let mut tap = match self.tap.try_lock() {
             Ok(tap) => tap,
             Err(TryLockError::Poisoned(tap)) => tap.into_inner(),
             Err(TryLockError::WouldBlock) => {
@@ -288,8 +293,9 @@ impl Tap {
             Err(RecvError::Empty) if matches!(patience, Patience::None) => return Ok(None),
             Err(RecvError::Empty) => wait(py, patience, None, |time| tap.next_timeout(&mut bytes, time))?,
             done => done,
-        }
-        .map_err(of_recv)?;
+        };
+        self.missed.store(tap.missed(), Ordering::Relaxed);
+        let seen = seen.map_err(of_recv)?;
         let direction = if seen.direction == Direction::AToB { "a_to_b" } else { "b_to_a" };
         let data = PyBytes::new(py, &bytes).unbind();
         Ok(Some(Tapped { direction, sequence: seen.sequence, missed: seen.missed, data }))
@@ -303,7 +309,7 @@ impl Tap {
     #[pyo3(signature = (name, **options))]
     fn open(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let tap = transport::Tap::open_with(name, &Options::of(options)?.config).map_err(of_open)?;
-        Ok(Self(Mutex::new(tap)))
+        Ok(Self { tap: Mutex::new(tap), missed: AtomicU64::new(0) })
     }
 
     /// The next message of either direction. Waits `timeout` seconds for one, without end by default. Closed, PeerDead or
@@ -321,7 +327,7 @@ impl Tap {
     /// Messages that were lost to this tap so far.
     #[getter]
     fn missed(&self) -> u64 {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).missed()
+        self.missed.load(Ordering::Relaxed)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::hold::{Hold, LetGo, Owner};
 use crate::message::Message;
 use crate::pinned::Pinned;
 use crate::sender::LOOKS;
-use crate::wait::{Patience, wait};
+use crate::wait::{Closing, Patience, wait};
 use crate::window::Frames;
 
 pub(crate) struct Receiver {
     state: Mutex<Receiving>,
     interrupter: Mutex<Interrupter>,
-    closing: AtomicBool,
+    closing: Closing,
     process: Process,
 }
 
@@ -103,7 +103,7 @@ impl Receiver {
         Arc::new(Self {
             state: Mutex::new(Receiving { open: Open::Nothing, consumer, mapping }),
             interrupter,
-            closing: AtomicBool::new(false),
+            closing: Closing::default(),
             process: Process::this(),
         })
     }
@@ -154,7 +154,8 @@ impl Receiver {
             // Nobody else changes it meanwhile.
             Err(_) => Err(RecvError::Closed),
         };
-        wait(py, patience, Some(&self.closing), attempt)?.map(Some).map_err(of_recv)
+        let waited = wait(py, patience, Some(&self.closing), attempt);
+        waited.inspect_err(|_| self.close_if_asked(state))?.map(Some).map_err(of_recv)
     }
 
     /// The oldest or newest message, in its slot.
@@ -210,6 +211,8 @@ impl Receiver {
         let mut messages = Vec::new();
         let each = |message: &[u8]| messages.push(PyBytes::new(py, message));
         state.idle()?.drain(most, each).map_err(of_recv)?;
+        // A list may have Python collect its garbage, and what is collected may close this.
+        drop(state);
         PyList::new(py, messages)
     }
 
@@ -274,9 +277,14 @@ impl Receiver {
         if self.process.is_this() {
             let mut state = self.state_soon();
             state.open = Open::Nothing;
-            if self.closing.load(Ordering::Acquire) {
-                state.consumer = None;
-            }
+            self.close_if_asked(&mut state);
+        }
+    }
+
+    /// For when nothing is open.
+    fn close_if_asked(&self, state: &mut Receiving) {
+        if self.closing.is_asked() {
+            state.consumer = None;
         }
     }
 
@@ -297,9 +305,12 @@ impl Receiver {
         if !self.process.is_this() {
             return true;
         }
-        self.closing.store(true, Ordering::Release);
-        // A call that waits in another thread ends.
+        self.closing.ask();
+        // A call that waits ends.
         self.interrupt();
+        if self.closing.waits_here() {
+            return true;
+        }
         let left = py.detach(|| {
             let mut state = self.state_soon();
             match &state.open {
@@ -319,12 +330,13 @@ impl Receiver {
     }
 
     /// Begins anew with another half. This one is closed.
-    pub(crate) fn renew(&self, consumer: Consumer, mapping: StatsHandle) {
-        let mut state = self.state_soon();
+    pub(crate) fn renew(&self, consumer: Consumer, mapping: StatsHandle) -> PyResult<()> {
+        let mut state = self.state()?;
         *self.interrupter.lock().unwrap_or_else(PoisonError::into_inner) = consumer.interrupter();
         state.consumer = Some(Pinned::new(consumer));
         state.mapping = mapping;
-        self.closing.store(false, Ordering::Release);
+        self.closing.begin_anew();
+        Ok(())
     }
 
     /// Ends a wait.
@@ -344,7 +356,8 @@ impl Receiver {
             Ok(consumer) => consumer.wait_for_peer(time),
             Err(_) => Err(RecvError::Closed),
         };
-        wait(py, patience, Some(&self.closing), attempt)?.map_err(|error| match error {
+        let waited = wait(py, patience, Some(&self.closing), attempt);
+        waited.inspect_err(|_| self.close_if_asked(state))?.map_err(|error| match error {
             RecvError::Timeout => pyo3::exceptions::PyTimeoutError::new_err("no other side has come in time"),
             error => of_recv(error),
         })

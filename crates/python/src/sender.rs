@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
@@ -17,14 +16,14 @@ use crate::fork::Process;
 use crate::hold::{Hold, LetGo, Owner};
 use crate::pinned::Pinned;
 use crate::reservation::Reservation;
-use crate::wait::{Patience, wait};
+use crate::wait::{Closing, Patience, wait};
 
 /// Looks that a waiting call takes before it gives the GIL away: about as long as that takes there and back.
 pub(crate) const LOOKS: usize = 64;
 
 pub(crate) struct Sender {
     state: Mutex<Sending>,
-    closing: AtomicBool,
+    closing: Closing,
     process: Process,
     /// Bytes of every message, if they are values of one type; else 0.
     value_size: usize,
@@ -83,7 +82,7 @@ impl Sender {
         let producer = Some(Pinned::new(producer));
         Arc::new(Self {
             state: Mutex::new(Sending { open: None, hold: Weak::new(), producer, mapping }),
-            closing: AtomicBool::new(false),
+            closing: Closing::default(),
             process: Process::this(),
             value_size,
         })
@@ -136,7 +135,8 @@ impl Sender {
             // Nobody else changes it meanwhile.
             Err(_) => Err(SendError::Closed),
         };
-        wait(py, patience, Some(&self.closing), attempt)?.map(Some).map_err(of_send)
+        let waited = wait(py, patience, Some(&self.closing), attempt);
+        waited.inspect_err(|_| self.close_if_asked(state))?.map(Some).map_err(of_send)
     }
 
     /// Refuses a length that no value of the channel has.
@@ -245,7 +245,7 @@ impl Sender {
     }
 
     fn close_if_asked(&self, state: &mut Sending) {
-        if self.closing.load(Ordering::Acquire) {
+        if self.closing.is_asked() {
             state.producer = None;
         }
     }
@@ -255,7 +255,10 @@ impl Sender {
         if !self.process.is_this() {
             return true;
         }
-        self.closing.store(true, Ordering::Release);
+        self.closing.ask();
+        if self.closing.waits_here() {
+            return true;
+        }
         let open = py.detach(|| {
             let mut state = self.state_soon();
             if state.open.is_none() {
@@ -267,11 +270,12 @@ impl Sender {
     }
 
     /// Begins anew with another half. This one is closed.
-    pub(crate) fn renew(&self, producer: Producer, mapping: StatsHandle) {
-        let mut state = self.state_soon();
+    pub(crate) fn renew(&self, producer: Producer, mapping: StatsHandle) -> PyResult<()> {
+        let mut state = self.state()?;
         state.producer = Some(Pinned::new(producer));
         state.mapping = mapping;
-        self.closing.store(false, Ordering::Release);
+        self.closing.begin_anew();
+        Ok(())
     }
 
     /// See `Producer::finish`.
@@ -282,7 +286,8 @@ impl Sender {
             Ok(producer) => producer.finish(time),
             Err(_) => Err(SendError::Closed),
         };
-        wait(py, patience, Some(&self.closing), attempt)?.map_err(of_send)
+        let waited = wait(py, patience, Some(&self.closing), attempt);
+        waited.inspect_err(|_| self.close_if_asked(state))?.map_err(of_send)
     }
 
     /// Prepares to wait for room in an event loop.
@@ -299,7 +304,7 @@ impl Sender {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
+        self.closing.is_asked()
     }
 }
 

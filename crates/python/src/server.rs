@@ -1,14 +1,15 @@
 //! A server of many clients.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use transport::{AcceptError, Limits};
+use transport::{AcceptError, Limits, Peer};
 
 use crate::config::Options;
-use crate::errors::{closed_here, of_accept, of_create};
+use crate::errors::{closed_here, of_accept, of_create, of_remove};
 use crate::fork::Process;
 use crate::look::PeerId;
 use crate::transport::Transport;
@@ -19,9 +20,31 @@ use crate::wait::{Patience, wait};
 pub struct Server {
     /// None once closed.
     server: Mutex<Option<transport::Server>>,
+    filter: Arc<Filter>,
     options: Options,
     name: String,
     process: Process,
+}
+
+/// Who says which clients may connect. Here, so that the garbage collector sees a filter that knows its server.
+struct Filter(Mutex<Option<Py<PyAny>>>);
+
+impl Filter {
+    fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who cannot be asked about does not come in.
+    fn lets_in(&self, peer: &Peer) -> bool {
+        Python::attach(|py| {
+            let Some(filter) = self.lock().as_ref().map(|filter| filter.clone_ref(py)) else { return false };
+            let asked = filter.call1(py, (PeerId::from(*peer),)).and_then(|said| said.is_truthy(py));
+            asked.unwrap_or_else(|error| {
+                error.write_unraisable(py, Some(filter.bind(py)));
+                false
+            })
+        })
+    }
 }
 
 impl Server {
@@ -60,20 +83,23 @@ impl Server {
         limits.clients = clients.unwrap_or(limits.clients);
         limits.memory = memory.unwrap_or(limits.memory);
         server.limits(limits);
-        if let Some(filter) = filter {
-            server.filter(move |peer| {
-                Python::attach(|py| {
-                    let asked = filter.call1(py, (PeerId::from(*peer),)).and_then(|said| said.is_truthy(py));
-                    // Who cannot be asked about does not come in.
-                    asked.unwrap_or_else(|error| {
-                        error.write_unraisable(py, Some(filter.bind(py)));
-                        false
-                    })
-                })
-            });
+        let asks = filter.is_some();
+        let filter = Arc::new(Filter(Mutex::new(filter)));
+        if asks {
+            let filter = Arc::clone(&filter);
+            server.filter(move |peer| filter.lets_in(peer));
         }
         let (name, process) = (name.to_owned(), Process::this());
-        Ok(Self { server: Mutex::new(Some(server)), options, name, process })
+        Ok(Self { server: Mutex::new(Some(server)), filter, options, name, process })
+    }
+
+    /// Removes what a dead server left under `name`. FileNotFoundError if there is nothing, InUse if the server lives. The
+    /// next `bind` of the name does this too.
+    #[staticmethod]
+    #[pyo3(signature = (name, **options))]
+    fn remove(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        transport::Server::<transport::Transport>::remove_with(name, &Options::of(options)?.config)
+            .map_err(of_remove)
     }
 
     /// The next client's channel. Waits `timeout` seconds for a client, without end by default.
@@ -134,6 +160,19 @@ impl Server {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         self.close()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.filter.0.try_lock() {
+            Ok(filter) => filter.iter().try_for_each(|filter| visit.call(filter)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let filter = self.filter.lock().take();
+        // Apart from the lock, since it may run Python.
+        drop(filter);
     }
 
     fn __repr__(&self) -> String {

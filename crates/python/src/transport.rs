@@ -1,15 +1,17 @@
 //! One side of a channel.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use transport::{MessageKind, Peer, PollControl, Side, StatsHandle};
 
 use crate::config::{Options, poll_mode, poll_value};
+use crate::descriptors::{descriptor, from_fds, pair};
 use crate::errors::{closed_here, of_create, of_open, of_remove};
 use crate::fork::Process;
 use crate::look::{PeerId, Stats};
@@ -40,6 +42,8 @@ pub struct Transport {
     receiver: Arc<Receiver>,
     shared: RwLock<Shared>,
     origin: Origin,
+    /// Whether a task of asyncio may wait on a descriptor.
+    awaited: AtomicBool,
 }
 
 /// What any thread may use at any time.
@@ -75,7 +79,14 @@ impl Transport {
             receiver: Receiver::new(consumer, shared.stats.clone()),
             shared: RwLock::new(shared),
             origin,
+            awaited: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that somebody has a descriptor now.
+    fn awaited<T>(&self, descriptor: T) -> T {
+        self.awaited.store(true, Ordering::Relaxed);
+        descriptor
     }
 
     fn shared<T>(&self, read: impl FnOnce(&Shared) -> T) -> PyResult<T> {
@@ -282,12 +293,21 @@ impl Transport {
     }
 
     /// Closes both directions in order: the peer receives what was sent, then Closed. Raises BufferError if a view of a
-    /// message is left: then that happens when the last one goes. A call that waits in another thread raises Closed.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let sent = self.sender.close(py);
-        let received = self.receiver.close(py);
+    /// message is left: then that happens when the last one goes. A call that waits, in another thread or beneath the signal
+    /// handler that closes, raises Closed. So does a task of asyncio.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        // Before the descriptors go, which the loops know.
+        let woken = if this.awaited.load(Ordering::Relaxed) && this.origin.process.is_this() {
+            static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            in_asyncio(py, &FUNCTION, "wake").and_then(|wake| wake.call1((slf,))).map(|_| ())
+        } else {
+            Ok(())
+        };
+        let sent = this.sender.close(py);
+        let received = this.receiver.close(py);
         if sent && received {
-            return Ok(());
+            return woken;
         }
         Err(PyBufferError::new_err(
             "a view of a slot is still there (an array, a memoryview), and the channel closes when it goes; delete it before \
@@ -298,24 +318,25 @@ impl Transport {
     /// Side B, after Closed, PeerDead or Superseded: joins the next life of the channel, waiting `timeout` seconds for side
     /// A to have made it. Until that succeeds the transport is closed.
     #[pyo3(signature = (timeout=5.0))]
-    fn reopen(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        self.origin.process.check()?;
-        if self.origin.side == Side::A {
+    fn reopen(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        this.origin.process.check()?;
+        if this.origin.side == Side::A {
             return Err(of_open(transport::OpenError::WrongSide));
         }
-        let Some(name) = self.origin.name.as_deref() else {
+        let Some(name) = this.origin.name.as_deref() else {
             return Err(of_open(transport::OpenError::NoName));
         };
         // How this side waits may have been changed since.
-        let mode = self.shared(|shared| shared.poll.local())?;
-        self.close(py)?;
-        let config = self.origin.options.config.clone().poll(mode);
+        let mode = this.shared(|shared| shared.poll.local())?;
+        Self::close(slf)?;
+        let config = this.origin.options.config.clone().poll(mode);
         let transport = join(py, timeout, |time| transport::Transport::open_with(name, time, &config))?;
         let shared = Shared::of(&transport);
         let (producer, consumer) = transport.split();
-        self.sender.renew(producer, shared.stats.clone());
-        self.receiver.renew(consumer, shared.stats.clone());
-        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
+        this.sender.renew(producer, shared.stats.clone())?;
+        this.receiver.renew(consumer, shared.stats.clone())?;
+        *this.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
         Ok(())
     }
 
@@ -399,7 +420,7 @@ impl Transport {
 
     /// A descriptor for event loops that becomes readable when a message has come, after `arm` has returned True.
     fn fileno(&self) -> PyResult<i32> {
-        descriptor(self.receiver.read(|half| event(half.wait_fd()))?)
+        self.awaited(self.receiver.read(|half| descriptor(half.wait_fd()))?)
     }
 
     /// Prepares to wait for a message in an event loop. True: there is none, and the descriptor will become readable. False:
@@ -410,7 +431,7 @@ impl Transport {
 
     /// A descriptor that becomes readable when there is room to send, after `arm_room` has returned True.
     fn room_fileno(&self) -> PyResult<i32> {
-        descriptor(self.sender.read(|half| event(half.wait_fd()))?)
+        self.awaited(self.sender.read(|half| descriptor(half.wait_fd()))?)
     }
 
     /// Prepares to wait for room for `size` bytes in an event loop. True: there is none, and the descriptor will become
@@ -463,12 +484,12 @@ impl Transport {
     }
 
     fn __exit__(
-        &self,
+        slf: &Bound<'_, Self>,
         exception: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let closed = self.close(exception.py());
+        let closed = Self::close(slf);
         // An exception's traceback may hold a view, and the exception matters more.
         if exception.is_none() { closed } else { Ok(()) }
     }
@@ -496,38 +517,4 @@ impl Drop for Transport {
             std::mem::forget(shared.stats.clone());
         }
     }
-}
-
-#[cfg(unix)]
-fn event(fd: std::io::Result<std::os::fd::BorrowedFd<'_>>) -> std::io::Result<i32> {
-    use std::os::fd::AsRawFd;
-    fd.map(|fd| fd.as_raw_fd())
-}
-
-fn descriptor(fd: std::io::Result<i32>) -> PyResult<i32> {
-    Ok(fd?)
-}
-
-#[cfg(target_os = "linux")]
-fn pair(options: &Options) -> PyResult<(transport::Transport, (i32, i32))> {
-    use std::os::fd::IntoRawFd;
-    let (transport, fds) = transport::Transport::pair(&options.config).map_err(of_create)?;
-    let [a_to_b, b_to_a] = fds.map(IntoRawFd::into_raw_fd);
-    Ok((transport, (a_to_b, b_to_a)))
-}
-
-#[cfg(target_os = "linux")]
-fn from_fds(fds: (i32, i32), options: &Options) -> PyResult<transport::Transport> {
-    use std::os::fd::BorrowedFd;
-    let own = |fd: i32| {
-        if fd < 0 {
-            return Err(PyValueError::new_err(format!("{fd} is no file descriptor")));
-        }
-        // SAFETY: it is not -1, and borrowed only to be duplicated, which fails if it is not open.
-        #[allow(unsafe_code)]
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        Ok(fd.try_clone_to_owned()?)
-    };
-    let fds = [own(fds.0)?, own(fds.1)?];
-    transport::Transport::from_fds(fds, &options.config).map_err(of_open)
 }

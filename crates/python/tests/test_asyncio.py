@@ -204,3 +204,52 @@ def test_a_server_and_its_clients(run, name):
                     group.create_task(client(number))
 
     run(main())
+
+
+@pytest.mark.parametrize("thread", [False, True])
+@pytest.mark.parametrize("wait", ["recv_async", "recv_bytes_async", "send_async", "reserve_async", "async for"])
+def test_closing_ends_the_wait_of_a_task(run, name, wait, thread):
+    async def loop_over(channel: cst.Transport) -> None:
+        async for _ in channel:
+            pass
+        raise cst.Closed
+
+    async def main() -> None:
+        with cst.Transport.create(name, slot_count=1) as a, cst.Transport.open(name, WAIT) as b:
+            b.send(b"fills the ring")
+            waits = {
+                "recv_async": b.recv_async,
+                "recv_bytes_async": b.recv_bytes_async,
+                "send_async": lambda: b.send_async(b"x"),
+                "reserve_async": b.reserve_async,
+                "async for": lambda: loop_over(b),
+            }
+            task = asyncio.ensure_future(waits[wait]())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if thread:
+                await asyncio.to_thread(b.close)
+            else:
+                b.close()
+            with pytest.raises(cst.Closed):
+                await asyncio.wait_for(task, WAIT)
+        # The numbers of its descriptors are others' now, and the loop takes them.
+        with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
+            task = asyncio.ensure_future(b.recv_bytes_async())
+            await asyncio.sleep(0)
+            a.send(b"hello")
+            assert await asyncio.wait_for(task, WAIT) == b"hello"
+
+    run(main())
+
+
+def test_closing_ends_the_wait_for_a_client(run, name):
+    async def main() -> None:
+        with cst.Server.bind(name) as server:
+            task = asyncio.ensure_future(server.accept_async())
+            await asyncio.sleep(0)
+            server.close()
+            with pytest.raises(cst.Closed):
+                await asyncio.wait_for(task, WAIT)
+
+    run(main())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import capnproto_shm_transport as cst
 import numpy as np
 import pytest
-from conftest import WAIT, left
+from conftest import SEGMENTS, WAIT, left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,3 +252,18 @@ def test_without_a_name_and_from_a_server(name):
             assert channel.recv_copy(WAIT) == 9
             assert channel.peer.pid == os.getpid()
         thread.join(WAIT)
+
+
+@pytest.mark.parametrize("length", [0, ORDER.itemsize - 1, ORDER.itemsize + 1, 2**31, 2**32 - 1])
+def test_a_length_that_no_value_has_is_corrupt_and_harmless(ends, name, length):
+    a, b = ends
+    a.send((7, 99.5, (1, 2, 3, 4)))
+    # As docs/layout.md has them, the lengths of the slots begin there.
+    with (SEGMENTS / f"{name}.fs.a2b").open("r+b") as segment:
+        segment.seek(4096)
+        assert int.from_bytes(segment.read(4), "little") == ORDER.itemsize
+        segment.seek(4096)
+        segment.write(length.to_bytes(4, "little"))
+    for receive in (b.recv, b.recv_copy, b.recv_latest):
+        with pytest.raises(cst.Corrupt, match="impossible"):
+            receive(WAIT)

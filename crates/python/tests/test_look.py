@@ -53,3 +53,26 @@ def test_messages_are_read_in_passing(name):
     assert tap.missed == 0
     with pytest.raises(cst.Closed):
         tap.next()
+
+
+def test_the_number_of_the_missed_is_there_while_another_thread_waits(name, child):
+    # In a process of its own: what went wrong here once stopped the whole interpreter.
+    program = """
+import sys, threading
+import capnproto_shm_transport as cst
+with cst.Transport.create(sys.argv[1]) as a:
+    tap = cst.Tap.open(sys.argv[1])
+    thread = threading.Thread(target=tap.next)
+    thread.start()
+    while True:
+        try:
+            tap.try_next()
+        except RuntimeError:  # the thread waits
+            break
+    print(tap.missed, flush=True)
+    a.send(b"x")
+    thread.join()
+"""
+    process = child(program, name)
+    said, _ = process.communicate(timeout=WAIT)
+    assert (said, process.returncode) == ("0\n", 0)

@@ -282,6 +282,52 @@ with cst.Transport.create(sys.argv[1], slot_count=4) as a:
     assert (said, process.returncode) == ("interrupted\n", 0)
 
 
+@pytest.mark.parametrize("wait", ["recv", "spin", "bytes", "send", "window", "peer"])
+def test_a_signal_handler_closes_what_waits(name, child, wait):
+    program = f"""
+import signal, sys
+import capnproto_shm_transport as cst
+with cst.Transport.create(sys.argv[1], slot_count=4) as a:
+    signal.signal(signal.SIGTERM, lambda *_: a.close())
+    try:
+        print("waits", flush=True)
+        {WAITS[wait]}
+    except cst.Closed as error:
+        print(error, flush=True)
+"""
+    process = child(program, name)
+    assert process.stdout.readline() == "waits\n"
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=WAIT)
+    assert (said, process.returncode) == ("this transport was closed\n", 0)
+
+
+def test_the_peer_is_told_when_a_signal_handler_closes(name, child):
+    program = """
+import signal, sys
+import capnproto_shm_transport as cst
+a = cst.Transport.open(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: a.close())
+print("waits", flush=True)
+try:
+    a.recv()
+except cst.Closed:
+    pass
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+    with cst.Transport.create(name) as a:
+        process = child(program, name)
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "closed\n"
+        # The other process lives, and keeps its transport.
+        with pytest.raises(cst.Closed):
+            a.recv(0)
+        with pytest.raises(cst.Closed):
+            a.send(b"x", 0)
+
+
 def test_other_signal_handlers_run_and_the_wait_goes_on(name):
     seen = []
     before = signal.signal(signal.SIGUSR1, lambda number, _frame: seen.append(number))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 
 import capnproto_shm_transport as cst
 import pytest
-from conftest import WAIT
+from conftest import WAIT, left
 
 CLIENT = """
 import sys
@@ -109,3 +110,45 @@ os.kill(os.getpid(), 9)
             for message in channel:
                 channel.send(message)
         assert process.wait(WAIT) == 0
+
+
+def test_a_server_that_its_filter_knows_is_collected(name):
+    class Keeper:
+        def __init__(self) -> None:
+            self.server = cst.Server.bind(name, filter=self.may)
+
+        def may(self, _peer: cst.Peer) -> bool:
+            return self.server.clients < 2
+
+    keeper = Keeper()
+    assert left(name)
+    del keeper
+    gc.collect()
+    assert left(name) == []
+
+
+def test_a_server_ends_with_the_interpreter(name, child):
+    program = """
+import sys
+import capnproto_shm_transport as cst
+server = cst.Server.bind(sys.argv[1], filter=lambda peer: server.clients < 2)
+"""
+    assert child(program, name).wait(WAIT) == 0
+    assert left(name) == []
+
+
+def test_what_a_dead_server_left_is_removed(name, child):
+    with pytest.raises(FileNotFoundError, match=name):
+        cst.Server.remove(name)
+    with cst.Server.bind(name), pytest.raises(cst.InUse, match=name):
+        cst.Server.remove(name)
+    program = """
+import os, sys
+import capnproto_shm_transport as cst
+server = cst.Server.bind(sys.argv[1])
+os.kill(os.getpid(), 9)
+"""
+    assert child(program, name).wait(WAIT) == -9
+    assert left(name)
+    cst.Server.remove(name)
+    assert left(name) == []

@@ -7,7 +7,9 @@ taken nothing. Works in every loop that has `add_reader`: asyncio's own on Unix,
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from ._native import Closed
 
@@ -21,27 +23,57 @@ T = TypeVar("T")
 M = TypeVar("M")
 
 
-async def readable(fd: int) -> None:
-    """Wait until a descriptor is readable."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[None] = loop.create_future()
+class Wait:
+    """A task that waits until a descriptor is readable."""
 
-    def tell() -> None:
-        if not told.done():
-            told.set_result(None)
+    def __init__(self, fd: int) -> None:
+        """Begin to wait, in the running loop."""
+        self.fd = fd
+        self.loop = asyncio.get_running_loop()
+        self.told: asyncio.Future[None] = self.loop.create_future()
+        self.watched = True
+        self.loop.add_reader(fd, self.end)
 
-    loop.add_reader(fd, tell)
+    def end(self) -> None:
+        """Have the task go on. The loop forgets the descriptor, whose number may soon be another one's."""
+        if self.watched:
+            self.watched = False
+            self.loop.remove_reader(self.fd)
+        if not self.told.done():
+            self.told.set_result(None)
+
+
+WAITS: WeakKeyDictionary[object, set[Wait]] = WeakKeyDictionary()
+"""The tasks that wait on a transport or a server."""
+
+
+async def readable(owner: object, fd: int) -> None:
+    """Wait until a descriptor is readable, or its owner is about to close it."""
+    wait = Wait(fd)
+    waits = WAITS.setdefault(owner, set())
+    waits.add(wait)
     try:
-        await told
+        await wait.told
     finally:
-        loop.remove_reader(fd)
+        waits.discard(wait)
+        wait.end()
+
+
+def wake(owner: object) -> None:
+    """Have the tasks go on that wait on what is about to close: they find out."""
+    for wait in list(WAITS.get(owner, ())):
+        if asyncio._get_running_loop() is wait.loop:  # noqa: SLF001 - the one that does not raise
+            wait.end()
+        else:
+            with suppress(RuntimeError):  # the loop was closed
+                wait.loop.call_soon_threadsafe(wait.end)
 
 
 async def until_received(transport: Transport, take: Callable[[], T | None]) -> T:
     """Wait until `take`, which does not wait, takes something."""
     while (taken := take()) is None:
         if transport.arm():
-            await readable(transport.fileno())
+            await readable(transport, transport.fileno())
     return taken
 
 
@@ -49,7 +81,7 @@ async def until_sent(transport: Transport, size: int, give: Callable[[], T | Non
     """Wait until `give`, which does not wait, has found room for `size` bytes."""
     while (given := give()) is None:
         if transport.arm_room(size):
-            await readable(transport.room_fileno())
+            await readable(transport, transport.room_fileno())
     return given
 
 

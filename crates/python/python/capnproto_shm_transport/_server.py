@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from . import _native
-from ._asyncio import readable
+from ._asyncio import readable, wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -58,6 +58,14 @@ class Server(Generic[C]):
         server = _native.Server.bind(name, filter=filter, clients=clients, memory=memory, **options)
         return Server(server, lambda transport: transport)
 
+    @staticmethod
+    def remove(name: str, **options: Unpack[Options]) -> None:
+        """Remove what a dead server left under `name`; the next `bind` of the name does this too.
+
+        FileNotFoundError if there is nothing, InUse if the server lives.
+        """
+        _native.Server.remove(name, **options)
+
     def accept(self, timeout: float | None = None) -> C:
         """Wait for the next client, and give its channel."""
         return self._wrap(self._server.accept(timeout))
@@ -70,7 +78,7 @@ class Server(Generic[C]):
     async def accept_async(self) -> C:
         """Wait for the next client in a task."""
         while (channel := self.try_accept()) is None:
-            await readable(self._server.fileno())
+            await readable(self, self._server.fileno())
         return channel
 
     def __iter__(self) -> Iterator[C]:
@@ -98,7 +106,8 @@ class Server(Generic[C]):
         return self._server.name
 
     def close(self) -> None:
-        """Give the name up. The clients' channels stay."""
+        """Give the name up. The clients' channels stay. A task that waits for a client gets Closed."""
+        wake(self)
         self._server.close()
 
     def __enter__(self) -> Self:

@@ -161,26 +161,41 @@ impl WaitStats {
     }
 }
 
-/// How long a busy time must be to be judged, and how old what is compared may be.
+/// How long a busy time must be to be looked at, and how old what is compared may be.
 const JUDGED: Duration = Duration::from_millis(4);
-/// How long spinning is given up when a crowd is found: the first time, and at most. Each time soon after another
-/// is four times as long.
+/// How much busy time is judged at once: a program that runs for a moment now and then is no crowd. And how old the first
+/// of it may be.
+const TRIAL: Duration = Duration::from_millis(50);
+const LONGEST_TRIAL: Duration = Duration::from_secs(1);
+/// How long spinning is given up when a crowd is found: the first time, and at most. Each time that it is still there at the
+/// next trial is twice as long.
 const FIRST_HOLD: Duration = Duration::from_millis(200);
-const LONGEST_HOLD: Duration = Duration::from_millis(3200);
+const LONGEST_HOLD: Duration = Duration::from_millis(1600);
+const NEXT_TRIAL: Duration = TRIAL.saturating_mul(4);
 
 /// Whether more threads want to run than there are processors. Then a side that spins keeps a processor from others,
 /// its peer among them perhaps, and the pairs that happen to run at once starve those that do not.
 ///
-/// A thread that never gave its processor away from one wait to the next, was preempted, and ran for less than four
-/// fifths of the time was held up by others. What the system knows of that is asked for in waits alone.
+/// A thread is held up by others if it never gave its processor away from one wait to the next, and was preempted. Where
+/// such times add up to a fifth of its busy time, there is a crowd. What the system knows of that is asked for in waits
+/// alone.
 #[derive(Debug, Default)]
 struct Crowd {
     /// When the last wait ended, and how the thread had been scheduled by then.
     left: Option<(Instant, Scheduling)>,
+    trial: Option<Trial>,
     /// Whether spinning is given up, and until when it was last.
     here: bool,
     until: Option<Instant>,
     hold: Duration,
+}
+
+/// Busy time that adds up.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    began: Instant,
+    passed: Duration,
+    held_up: Duration,
 }
 
 impl Crowd {
@@ -205,14 +220,23 @@ impl Crowd {
     }
 
     fn judge(&mut self, now: Instant, passed: Duration, then: Scheduling, since: Scheduling) {
-        let busy = since.waited == then.waited;
-        let held_up = since.preempted > then.preempted && since.ran.saturating_sub(then.ran) * 5 < passed * 4;
-        if !(busy && held_up) {
+        if since.waited != then.waited {
             return;
         }
-        let soon = self.until.is_some_and(|until| now.saturating_duration_since(until) < self.hold * 4);
-        self.hold = if soon { (self.hold * 4).min(LONGEST_HOLD) } else { FIRST_HOLD };
-        self.until = Some(now + self.hold);
+        let fresh = Trial { began: now, passed: Duration::ZERO, held_up: Duration::ZERO };
+        let recent = |trial: &Trial| now.saturating_duration_since(trial.began) < LONGEST_TRIAL;
+        let mut trial = self.trial.take().filter(recent).unwrap_or(fresh);
+        trial.passed += passed;
+        if since.preempted > then.preempted {
+            trial.held_up += passed.saturating_sub(since.ran.saturating_sub(then.ran));
+        }
+        if trial.passed < TRIAL {
+            self.trial = Some(trial);
+        } else if trial.held_up * 5 > trial.passed {
+            let stays = self.until.is_some_and(|until| now.saturating_duration_since(until) < NEXT_TRIAL);
+            self.hold = if stays { (self.hold * 2).min(LONGEST_HOLD) } else { FIRST_HOLD };
+            self.until = Some(now + self.hold);
+        }
     }
 }
 
@@ -278,17 +302,43 @@ mod tests {
 
     const PASSED: Duration = Duration::from_millis(20);
 
+    /// Whether a crowd is found in so many equal times.
+    fn crowded(times: u32, then: Scheduling, since: Scheduling) -> bool {
+        let (mut crowd, mut now) = (Crowd::default(), Instant::now());
+        for _ in 0..times {
+            now += PASSED;
+            crowd.judge(now, PASSED, then, since);
+        }
+        crowd.until.is_some()
+    }
+
     #[test]
     fn only_a_busy_thread_that_others_held_up_is_in_a_crowd() {
-        let crowded = |then, since| {
-            let mut crowd = Crowd::default();
-            crowd.judge(Instant::now(), PASSED, then, since);
-            crowd.until.is_some()
-        };
-        assert!(crowded(scheduling(5, 7, 1), scheduling(20, 7, 2)), "ran 15 of 20 ms");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(22, 7, 2)), "ran 17 of 20 ms");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 8, 2)), "slept");
-        assert!(!crowded(scheduling(5, 7, 1), scheduling(8, 7, 1)), "was not preempted");
+        assert!(crowded(3, scheduling(5, 7, 1), scheduling(20, 7, 2)), "ran 15 of 20 ms");
+        assert!(!crowded(3, scheduling(5, 7, 1), scheduling(22, 7, 2)), "ran 17 of 20 ms");
+        assert!(!crowded(3, scheduling(5, 7, 1), scheduling(8, 8, 2)), "slept");
+        assert!(!crowded(3, scheduling(5, 7, 1), scheduling(8, 7, 1)), "was not preempted");
+    }
+
+    #[test]
+    fn a_program_that_runs_for_a_moment_is_no_crowd() {
+        let (then, held_up) = (scheduling(0, 0, 0), scheduling(10, 0, 1));
+        assert!(!crowded(2, then, held_up), "ran 20 of 40 ms, not for long");
+        let (mut crowd, mut now) = (Crowd::default(), Instant::now());
+        for _ in 0..100 {
+            now += PASSED;
+            crowd.judge(now, PASSED, then, held_up);
+            for _ in 0..3 {
+                now += PASSED;
+                crowd.judge(now, PASSED, then, scheduling(20, 0, 0));
+            }
+        }
+        assert!(crowd.until.is_none(), "ran 70 of 80 ms, each time");
+        for _ in 0..100 {
+            now += LONGEST_TRIAL;
+            crowd.judge(now, PASSED, then, held_up);
+        }
+        assert!(crowd.until.is_none(), "ran 10 of 20 ms each second, of which it slept the rest");
     }
 
     #[test]
@@ -297,12 +347,12 @@ mod tests {
         let mut now = Instant::now();
         let mut find = |after| {
             now = crowd.until.unwrap_or(now) + after;
-            crowd.judge(now, PASSED, scheduling(0, 0, 0), scheduling(1, 0, 1));
+            crowd.judge(now, TRIAL, scheduling(0, 0, 0), scheduling(1, 0, 1));
             crowd.hold.as_millis()
         };
-        let holds: Vec<_> = (0..8).map(|_| find(JUDGED)).collect();
-        assert_eq!(holds, [200, 800, 3200, 3200, 3200, 3200, 3200, 3200]);
-        assert_eq!(find(Duration::from_secs(60)), FIRST_HOLD.as_millis());
+        let holds: Vec<_> = (0..6).map(|_| find(TRIAL)).collect();
+        assert_eq!(holds, [200, 400, 800, 1600, 1600, 1600]);
+        assert_eq!(find(NEXT_TRIAL), FIRST_HOLD.as_millis());
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(crate) fn doze(
     }
     let shared = site.shares_processor();
     let vain = match began {
-        None => stats.begin(shared),
+        // What was in vain may be over: a task that sleeps at once never comes to the next turn of its wait.
+        None => stats.begin(shared) && stats.reconsider(shared, Instant::now()),
         Some(_) => stats.reconsider(shared, Instant::now()),
     };
     if !vain && spin(&mut ready) {

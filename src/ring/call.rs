@@ -44,9 +44,8 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { half, waits, ready, call } = self.get_mut();
-        // Nobody polls a future that has returned.
-        let Some(lent) = half else { return Poll::Pending };
-        ready!(ready(lent, &mut Polling { waits, cx }))?;
-        half.take().map_or(Poll::Pending, |half| Poll::Ready(call(half)))
+        let Some(lent) = half else { panic!("a future was polled after it had returned") };
+        let done = ready!(ready(lent, &mut Polling { waits, cx }));
+        half.take().map_or(Poll::Pending, |half| Poll::Ready(done.and_then(|()| call(half))))
     }
 }

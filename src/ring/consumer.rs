@@ -287,10 +287,16 @@ impl Consumer {
 
     /// Does `work`, in which nothing from `first` on is released.
     pub(super) fn hold<T>(&mut self, first: u64, work: impl FnOnce(&mut Self) -> T) -> T {
+        /// Also while unwinding.
+        struct Holding<'a>(&'a mut Consumer);
+        impl Drop for Holding<'_> {
+            fn drop(&mut self) {
+                self.0.held = None;
+            }
+        }
         self.held = Some(first);
-        let done = work(self);
-        self.held = None;
-        done
+        let holding = Holding(self);
+        work(&mut *holding.0)
     }
 
     /// The first sequence that is not known to be published.

@@ -167,11 +167,12 @@ impl Endpoint {
 
     /// A call's wait, which begins after a turn of others if that is due.
     fn poll_begun(&mut self, Polling { waits, cx }: &mut Polling<'_, '_>) -> Poll<Box<Waiting>> {
-        if **waits {
+        if !self.goes_on() {
+            ready!(self.poll_turn(cx));
+        }
+        if mem::replace(*waits, true) {
             return Poll::Ready(self.waiting.take().unwrap_or_default());
         }
-        ready!(self.poll_turn(cx));
-        **waits = true;
         let mut waiting = self.waiting.take().unwrap_or_default();
         // A future that was dropped may have left it in the middle.
         *waiting = Waiting::new(1);

@@ -115,6 +115,7 @@ impl Receiver {
         match self.state.try_lock() {
             Ok(state) => Ok(state),
             Err(TryLockError::Poisoned(state)) => Ok(state.into_inner()),
+            Err(TryLockError::WouldBlock) if self.closing.is_asked() => Err(closed_here()),
             Err(TryLockError::WouldBlock) => Err(busy()),
         }
     }

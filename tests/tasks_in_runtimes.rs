@@ -464,3 +464,25 @@ fn a_tokio_runtime_without_io_is_refused() {
     // Nothing comes: it goes to sleep, or tries to.
     runtime.block_on(async { drop(b.recv_async().await) });
 }
+
+/// A runtime without I/O cannot sleep, and says so by a panic.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_window_whose_wait_panics_holds_nothing_afterwards() {
+    let (_name, mut a, mut b) = pair();
+    a.send(b"held").unwrap();
+    let deaf = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let waits = std::panic::AssertUnwindSafe(|| {
+        let mut window = b.window();
+        window.wait_for(1).unwrap();
+        deaf.block_on(window.wait_for_async(2)).unwrap();
+    });
+    assert!(std::panic::catch_unwind(waits).is_err(), "there is nothing to wait on");
+    // A wait gives back everything up to what is held: nothing is.
+    for number in 0..20u8 {
+        a.send_timeout(&[number], LONG).unwrap();
+        assert_eq!(*b.recv().unwrap(), [number]);
+        assert!(matches!(b.recv_timeout(Duration::from_millis(1)), Err(RecvError::Timeout)));
+        assert_eq!(a.stats().tx.used_slots, 0);
+    }
+}

@@ -130,12 +130,14 @@ pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
     let paths = Paths::of(name, config)?;
     let lock = lock_of_dead(name, &paths.lock, config.permissions_checked()?)?;
     let lock = lock.ok_or_else(|| RemoveError::NotFound { name: name.to_owned() })?;
-    Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket))?;
-    paths.sweep();
     // The lock's own name goes last, as when a server ends.
-    Host::remove(&paths.lock).map_err(Failure::at("remove", &paths.lock))?;
+    let removed = Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket)).and_then(|()| {
+        paths.sweep();
+        Host::remove(&paths.lock).map_err(Failure::at("remove", &paths.lock))
+    });
+    // A child that was forked meanwhile has the same lock.
     Host::unlock(&lock);
-    Ok(())
+    Ok(removed?)
 }
 
 impl Drop for Held {

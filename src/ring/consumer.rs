@@ -1,7 +1,6 @@
 //! The receiving half of one side.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,15 +8,14 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::interrupter::Interrupter;
 use super::look_interval::WAIT;
-use super::stats::RingStats;
 use super::stop::Stop;
 use super::view::Message;
 use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
 use super::waiting::{Waits, poison, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, RecvError};
-use crate::poll::{PollControl, Readiness};
-use crate::protocol::{End, Half, PollMode, SKIP, Side, Words};
+use crate::poll::Readiness;
+use crate::protocol::{End, Half, PollMode, SKIP, Words};
 use crate::segment::SideGuard;
 use crate::sync::spin_loop;
 use crate::system::Host;
@@ -96,66 +94,6 @@ impl Consumer {
             ready |polling| half.poll_received(polling);
     }
 
-    /// Hands up to `max` messages to `each`: those that are there when the call begins, and perhaps some that come
-    /// meanwhile. Releases them all at once, and returns how many there were, 0 if none. Never waits.
-    ///
-    /// A message counts as received when `each` is called with it, also if that panics.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_recv`](Self::try_recv), but never [`RecvError::Empty`]. An error that is found behind at least one
-    /// message is left for the next call.
-    #[inline]
-    pub fn drain(&mut self, max: usize, mut each: impl FnMut(&[u8])) -> Result<usize, RecvError> {
-        self.drain_while(max, |message| {
-            each(message);
-            ControlFlow::Continue(())
-        })
-    }
-
-    /// Like [`drain`](Self::drain), but ends also after the message for which `each` returns `Break`.
-    ///
-    /// # Errors
-    ///
-    /// As [`drain`](Self::drain).
-    #[inline]
-    pub fn drain_while(
-        &mut self,
-        max: usize,
-        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<usize, RecvError> {
-        /// Releases what was handed out, also while unwinding.
-        struct Burst<'a>(&'a mut Consumer);
-        impl Drop for Burst<'_> {
-            fn drop(&mut self) {
-                self.0.release();
-            }
-        }
-        let mut received = 0;
-        let burst = Burst(self);
-        if burst.0.known != burst.0.next {
-            // More may have come since the last look. Whatever is wrong, the next look says.
-            burst.0.find();
-        }
-        while received < max && (received == 0 || burst.0.next != burst.0.known) {
-            match burst.0.message(WaitLimit::None) {
-                Ok(message) => {
-                    let view = &burst.0.endpoint.view;
-                    view.fetch_rest(&message);
-                    let flow = each(view.message_bytes(&message));
-                    received += 1;
-                    if flow.is_break() {
-                        break;
-                    }
-                }
-                Err(_) if received > 0 => break,
-                Err(RecvError::Empty) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(received)
-    }
-
     /// A handle by which another thread ends a wait of this half.
     pub fn interrupter(&self) -> Interrupter {
         Interrupter::new(Arc::clone(&self.endpoint.interruption))
@@ -180,21 +118,6 @@ impl Consumer {
         Err(if self.endpoint.interruption.take() { RecvError::Interrupted } else { RecvError::Timeout })
     }
 
-    /// Which side of the channel this is.
-    pub fn side(&self) -> Side {
-        self.endpoint.view.pair().side
-    }
-
-    /// Payload bytes of a slot.
-    pub fn slot_size(&self) -> usize {
-        self.endpoint.view.geometry().slot_size
-    }
-
-    /// Slots of this direction.
-    pub fn slot_count(&self) -> usize {
-        self.endpoint.view.geometry().slot_count
-    }
-
     /// Slots that the peer has published and this half has not released.
     pub fn used_slots(&self) -> usize {
         let words = self.endpoint.view.words();
@@ -205,21 +128,6 @@ impl Consumer {
     /// Slots that the peer can fill now without waiting.
     pub fn free_slots(&self) -> usize {
         self.slot_count() - self.used_slots()
-    }
-
-    /// Largest message in bytes, as a span: `slot_size * slot_count`.
-    pub fn max_message_size(&self) -> usize {
-        self.endpoint.view.geometry().max_message_size()
-    }
-
-    /// Figures of this direction, now.
-    pub fn stats(&self) -> RingStats {
-        RingStats::of(self.endpoint.view.segment())
-    }
-
-    /// A handle on both sides' poll modes.
-    pub fn poll_control(&self) -> PollControl {
-        PollControl::new(Arc::clone(self.endpoint.view.pair()))
     }
 
     /// Leaves this direction as if this process had died: the peer's next send returns
@@ -300,7 +208,6 @@ impl Consumer {
     }
 
     /// The first sequence that is not known to be published.
-    #[cfg(feature = "async")]
     #[inline]
     pub(super) fn known(&self) -> u64 {
         self.known
@@ -316,6 +223,7 @@ impl Consumer {
     }
 
     /// The first sequence that is not received yet.
+    #[inline]
     pub(super) fn next_sequence(&self) -> u64 {
         self.next
     }
@@ -434,7 +342,7 @@ impl Consumer {
 
     /// Looks, and leaves whatever is wrong for the next look.
     #[inline(always)]
-    fn find(&mut self) -> bool {
+    pub(super) fn find(&mut self) -> bool {
         let found = self.endpoint.corruption.is_none() && matches!(self.look(1), Ok(true));
         if found {
             self.endpoint.waits.reset();

@@ -13,7 +13,9 @@ mod bytes;
 #[cfg(feature = "async")]
 mod call;
 mod consumer;
+mod drain;
 mod endpoint;
+mod facts;
 #[cfg(feature = "async")]
 mod future;
 mod interrupter;
@@ -23,6 +25,7 @@ mod part;
 mod producer;
 mod ready;
 mod slot;
+mod span;
 mod stats;
 mod stop;
 #[cfg(feature = "async")]

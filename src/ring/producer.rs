@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::endpoint::Endpoint;
-use super::stats::RingStats;
 use super::stop::Stop;
 use super::totals::{Counted, WINDOW, Windows};
 use super::view::{LINE, Room};
@@ -12,8 +11,7 @@ use super::wait_limit::{Deadline, WaitLimit};
 use super::waiting::{Waits, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, SendError};
-use crate::poll::PollControl;
-use crate::protocol::{End, Half, SKIP, Side, Words, add};
+use crate::protocol::{End, Half, SKIP, Words, add};
 use crate::segment::SideGuard;
 use crate::system::Host;
 
@@ -21,9 +19,6 @@ use crate::system::Host;
 const AHEAD: u64 = 7;
 /// Share of a ring that a batch says it may be writing, if that is not more than a window: a tap cannot read it.
 const BATCH_SHARE: u64 = 4;
-/// A part takes at most this share of the ring, so that the peer copies one part out while this side writes the next.
-const PART_SHARE: u64 = 4;
-
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
 /// Dropping it closes this direction in order: the peer receives what was committed, then
@@ -105,21 +100,6 @@ impl Producer {
         Self { endpoint, tail: 0, free, limit, counted, windows, relengthed: false, ahead, begun: 0 }
     }
 
-    /// Which side of the channel this is.
-    pub fn side(&self) -> Side {
-        self.endpoint.view.pair().side
-    }
-
-    /// Payload bytes of a slot.
-    pub fn slot_size(&self) -> usize {
-        self.endpoint.view.geometry().slot_size
-    }
-
-    /// Slots of this direction.
-    pub fn slot_count(&self) -> usize {
-        self.endpoint.view.geometry().slot_count
-    }
-
     /// Slots that the peer has not released yet, those of an unpublished batch included.
     pub fn used_slots(&self) -> usize {
         let count = self.endpoint.view.slot_count();
@@ -129,21 +109,6 @@ impl Producer {
     /// Slots that can be reserved now without waiting.
     pub fn free_slots(&self) -> usize {
         self.slot_count() - self.used_slots()
-    }
-
-    /// Largest message in bytes, as a span: `slot_size * slot_count`.
-    pub fn max_message_size(&self) -> usize {
-        self.endpoint.view.geometry().max_message_size()
-    }
-
-    /// Figures of this direction, now.
-    pub fn stats(&self) -> RingStats {
-        RingStats::of(self.endpoint.view.segment())
-    }
-
-    /// A handle on both sides' poll modes.
-    pub fn poll_control(&self) -> PollControl {
-        PollControl::new(Arc::clone(self.endpoint.view.pair()))
     }
 
     /// Closes this direction in order once the peer has released everything that was sent, waiting for that at most
@@ -284,47 +249,11 @@ impl Producer {
 
     /// Tells taps that the slots before `end` may be written before they are published.
     #[inline]
-    fn begin(&mut self, end: u64) {
+    pub(super) fn begin(&mut self, end: u64) {
         if end > self.begun {
             self.begun = end;
             self.endpoint.view.words().begin(end);
         }
-    }
-
-    /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the message
-    /// where both fit the ring, else beforehand.
-    pub(super) fn room_for_span(&mut self, bytes: usize, limit: WaitLimit) -> Result<Room, SendError> {
-        let capacity = self.max_message_size();
-        let too_large = SendError::TooLarge { needed: bytes, capacity };
-        if bytes > capacity {
-            return Err(too_large);
-        }
-        let ((skipped, slots), deadline) = (self.span(bytes), limit.started());
-        let mut start = self.tail + skipped;
-        if skipped + slots <= self.endpoint.view.slot_count() {
-            self.make_room(skipped + slots, deadline)?;
-        } else {
-            self.make_room(skipped, deadline)?;
-            self.skip_beforehand(skipped);
-            self.make_room(slots, deadline)?;
-            step("span: skipped beforehand");
-            start = self.tail;
-        }
-        self.begin(start + slots);
-        self.endpoint.view.span_room(start, bytes).ok_or(too_large)
-    }
-
-    /// How many slots of this lap to skip for a message of `bytes` bytes, and how many it takes.
-    pub(super) fn span(&self, bytes: usize) -> (u64, u64) {
-        let slots = self.endpoint.view.geometry().slots_for(bytes) as u64;
-        let to_end = self.endpoint.view.slots_to_lap_end(self.tail);
-        (if slots <= to_end { 0 } else { to_end }, slots)
-    }
-
-    /// Skips the rest of the lap before there is room for a message behind it.
-    pub(super) fn skip_beforehand(&mut self, slots: u64) {
-        self.skip(slots);
-        self.publish();
     }
 
     /// Closes this direction in order, now. Dropping the half does the same; a binding for another language has no half to
@@ -339,19 +268,6 @@ impl Producer {
         }
     }
 
-    /// How many of `bytes` bytes go into the next part of something that is sent in parts. A span of so many skips no slot.
-    #[doc(hidden)]
-    pub fn part_size(&self, bytes: usize) -> usize {
-        bytes.min(self.slot_size().saturating_mul(self.part_slots(bytes) as usize))
-    }
-
-    /// How many slots the next part takes.
-    pub(super) fn part_slots(&self, bytes: usize) -> u64 {
-        let needed = bytes.div_ceil(self.slot_size()) as u64;
-        let share = (self.slot_count() as u64 / PART_SHARE).max(1);
-        needed.min(share).clamp(1, self.endpoint.view.slots_to_lap_end(self.tail))
-    }
-
     /// Slots known to be free.
     #[cfg(feature = "async")]
     #[inline]
@@ -362,7 +278,7 @@ impl Producer {
     /// Waits until `slots` slots are free.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, slots: u64, deadline: Deadline) -> Result<(), SendError> {
+    pub(super) fn make_room(&mut self, slots: u64, deadline: Deadline) -> Result<(), SendError> {
         if self.free - self.tail < slots {
             self.endpoint.interval.pause();
         }
@@ -407,7 +323,7 @@ impl Producer {
     }
 
     /// Marks the rest of the lap as empty.
-    fn skip(&mut self, slots: u64) {
+    pub(super) fn skip(&mut self, slots: u64) {
         step("span: skip");
         self.set_length(self.tail, SKIP);
         self.tail += slots;

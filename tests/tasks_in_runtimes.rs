@@ -486,3 +486,30 @@ fn a_window_whose_wait_panics_holds_nothing_afterwards() {
         assert_eq!(a.stats().tx.used_slots, 0);
     }
 }
+
+#[test]
+fn a_wait_for_many_messages_lets_others_run_also_once_it_has_waited() {
+    const MANY: usize = 512;
+    let name = named("many");
+    let config = Config::new().slot_size(8).slot_count(MANY).poll(PollMode::Spin);
+    let mut a = Transport::create(&name, &config).unwrap();
+    let mut b = Transport::open_with(&name, LONG, &config).unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut window = b.window();
+    let mut waits = pin!(window.wait_for_async(MANY));
+    assert!(waits.as_mut().poll(&mut cx).is_pending(), "there is nothing");
+    (0..MANY).for_each(|_| a.send(b"message").unwrap());
+    let pending = std::iter::from_fn(|| waits.as_mut().poll(&mut cx).is_pending().then_some(())).count();
+    assert!(pending >= MANY / 128, "others ran {pending} times");
+}
+
+#[test]
+#[should_panic(expected = "polled after it had returned")]
+fn a_future_that_has_returned_is_not_polled_again() {
+    let (_name, mut a, mut b) = pair();
+    a.send(b"message").unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut received = pin!(b.recv_async());
+    assert!(received.as_mut().poll(&mut cx).is_ready());
+    let _ = received.as_mut().poll(&mut cx);
+}

@@ -35,8 +35,7 @@ pub(crate) fn doze(
     }
     let shared = site.shares_processor();
     let vain = match began {
-        // What was in vain may be over: a task that sleeps at once never comes to the next turn of its wait.
-        None => stats.begin(shared) && stats.reconsider(shared, Instant::now()),
+        None => stats.begin_of_task(shared),
         Some(_) => stats.reconsider(shared, Instant::now()),
     };
     if !vain && spin(&mut ready) {

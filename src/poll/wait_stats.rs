@@ -97,6 +97,13 @@ impl WaitStats {
         self.vain
     }
 
+    /// The same for a task. Where it sleeps at once, because spinning was in vain, it never comes to a second turn of its wait:
+    /// so it reconsiders in the first.
+    #[cfg(feature = "async")]
+    pub(super) fn begin_of_task(&mut self, shared: bool) -> bool {
+        self.begin(shared) && self.reconsider(shared, Instant::now())
+    }
+
     /// When spinning for a moment has found nothing, and after each sleep.
     pub(super) fn reconsider(&mut self, shared: bool, now: Instant) -> bool {
         self.vain = self.crowd.is_here(now) || shared;
@@ -353,6 +360,17 @@ mod tests {
         let holds: Vec<_> = (0..6).map(|_| find(TRIAL)).collect();
         assert_eq!(holds, [200, 400, 800, 1600, 1600, 1600]);
         assert_eq!(find(NEXT_TRIAL), FIRST_HOLD.as_millis());
+    }
+
+    #[cfg(feature = "async")]
+    #[test]
+    fn a_task_that_sleeps_at_once_sees_that_a_crowd_is_over() {
+        let mut stats = WaitStats::default();
+        let now = Instant::now();
+        (stats.crowd.here, stats.crowd.until) = (true, Some(now + Duration::from_secs(3600)));
+        assert!(stats.begin_of_task(false));
+        stats.crowd.until = Some(now);
+        assert!(!stats.begin_of_task(false));
     }
 
     #[test]

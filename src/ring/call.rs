@@ -1,5 +1,5 @@
 //! A call that waits in a task. Where it need not wait it costs little more than a call that never does: this future writes
-//! one word of its own, and what it needs for a wait lies in the half. A stream of messages is as fast as its stores go
+//! a word and a flag of its own, and what it needs for a wait lies in the half. A stream of messages is as fast as its stores go
 //! out, and a future's own stores go out between those to the slots, in order.
 
 use std::future::Future;

@@ -156,8 +156,7 @@ fn let_others_run(cx: &mut Context<'_>) {
 impl Endpoint {
     /// Lets other tasks run now and then, also where there is always something to do.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.turns += 1;
-        if self.turns < TURNS {
+        if self.goes_on() {
             return Poll::Ready(());
         }
         self.turns = 0;
@@ -167,9 +166,7 @@ impl Endpoint {
 
     /// A call's wait, which begins after a turn of others if that is due.
     fn poll_begun(&mut self, Polling { waits, cx }: &mut Polling<'_, '_>) -> Poll<Box<Waiting>> {
-        if !self.goes_on() {
-            ready!(self.poll_turn(cx));
-        }
+        ready!(self.poll_turn(cx));
         if mem::replace(*waits, true) {
             return Poll::Ready(self.waiting.take().unwrap_or_default());
         }
@@ -179,7 +176,7 @@ impl Endpoint {
         Poll::Ready(waiting)
     }
 
-    /// Whether it is this task's turn, without a turn for others.
+    /// Whether this task goes on, and others do not run first.
     #[inline(always)]
     fn goes_on(&mut self) -> bool {
         let goes_on = self.turns < TURNS - 1;

@@ -39,6 +39,7 @@ pub fn describe() -> Vec<(String, String)> {
                 .to_owned(),
         ),
         ("compiler", compiler()),
+        ("commit", commit()),
     ];
     rows.map(|(name, value)| (name.to_owned(), value)).into()
 }
@@ -55,6 +56,15 @@ fn caches() -> String {
     });
     let caches: Vec<String> = caches.collect();
     if caches.is_empty() { "not told".to_owned() } else { caches.join(", ") }
+}
+
+/// What was measured; with a `+` if files were changed since.
+fn commit() -> String {
+    let described = Command::new("git").args(["describe", "--always", "--dirty=+"]).output();
+    described.map_or_else(
+        |_| "not told".to_owned(),
+        |said| String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+    )
 }
 
 fn compiler() -> String {

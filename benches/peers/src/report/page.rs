@@ -27,8 +27,7 @@ const WHY: &str = "\
     for minutes at a time, rates are a fifth, and in a run that had it so a Cap'n Proto request and reply cost \
     1.4 times its parts: it lies in several lines, which a minimal ring reads in one go, while a reader \
     follows pointers. *Round trips one after the other with a tap* on two processors: both sides take a processor \
-    each, so every nanosecond of the tap is one of theirs, and a side that shares its processor soon gives way \
-    instead of spinning.";
+    each, so every nanosecond of the tap is one of theirs.";
 
 pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
     let mut page = String::new();

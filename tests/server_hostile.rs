@@ -292,7 +292,9 @@ fn a_client_without_descriptors_is_told_so_and_not_that_the_server_lies() {
 
 /// Accepts without descriptors, then with some.
 fn full_server(args: &[String]) {
-    let mut server = Server::<Transport>::bind(&args[0], &config()).unwrap();
+    // So that no channel is made ahead.
+    let config = config().prefault(true);
+    let mut server = Server::<Transport>::bind(&args[0], &config).unwrap();
     say("bound");
     hold();
     descriptors_left(0);

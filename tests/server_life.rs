@@ -320,9 +320,10 @@ fn a_server_that_freezes_is_waited_for_as_long_as_was_asked() {
     assert!(name.left().is_empty());
 }
 
-/// Binds, forks a child that drops the server as if it were its own, and serves.
+/// Binds, has a first client, forks a child that drops the server as if it were its own, and serves.
 fn forks(args: &[String]) {
     let mut server = Server::<Transport>::bind(&args[0], &config()).unwrap();
+    server.accept().map(std::mem::forget).unwrap();
     // SAFETY: this process has no other thread that could hold a lock but the test harness's, which waits; the child
     // closes descriptors and ends.
     match unsafe { libc::fork() } {
@@ -348,6 +349,7 @@ fn forks(args: &[String]) {
 fn a_forked_child_takes_nothing_from_its_parents_server() {
     let name = named("fork");
     let mut server = spawn("forks", &[&name]);
+    let _first = Transport::connect(&name, LONG).unwrap();
     server.wait_for("forked");
     assert!(matches!(Server::<Transport>::bind(&name, &config()), Err(CreateError::InUse { .. })));
     let mut client = Transport::connect(&name, LONG).unwrap();

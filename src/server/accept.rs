@@ -4,23 +4,21 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
-use std::sync::Arc;
 #[cfg(feature = "async")]
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::handshake::{Answer, Handed, Hello, JOINED, Offer, PACKET_BYTES, Verdict};
-use super::limits::{Limits, Taken};
+use super::handshake::{Answer, Hello, JOINED, PACKET_BYTES, Verdict};
+use super::limits::Limits;
 use super::name::{Held, hold};
+use super::supply::{Made, Supply};
 #[cfg(feature = "async")]
 use super::task::Waiting;
 use crate::config::Config;
 use crate::crash::step;
 use crate::error::{AcceptError, CreateError, Failure};
-use crate::segment::{Events, HostEvent, Lease, Segment, SideGuard};
 use crate::system::{Alarm, Credentials, Poller, Socket};
-use crate::transport::{Kind, NewSide, Payloads, Peer, Transport, bytes, create_anonymous, fits};
+use crate::transport::{Kind, NewSide, Peer, Transport, fits};
 
 /// Gives each client that connects a duplex channel of its own, of which it is side A.
 ///
@@ -53,13 +51,9 @@ use crate::transport::{Kind, NewSide, Payloads, Peer, Transport, bytes, create_a
 /// ```
 pub struct Server<C = Transport> {
     held: Held,
-    config: Config,
+    supply: Supply,
     limits: Limits,
     filter: Option<Filter>,
-    payloads: Payloads,
-    /// What each client's segments take.
-    bytes: u64,
-    taken: Arc<Taken>,
     poller: Poller,
     /// Set to when somebody will have taken too long, or the server has rested.
     alarm: Alarm,
@@ -118,8 +112,7 @@ impl<C: Kind> Server<C> {
     /// [`CreateError::InUse`] if a live server holds the name, [`CreateError::Segment`] if a file is in the way that is
     /// not a leftover of ours, [`CreateError::Io`] if the system refuses.
     pub fn bind(name: &str, config: &Config) -> Result<Self, CreateError> {
-        let payloads = C::declared(config)?.0;
-        let bytes = bytes(config, payloads)?;
+        let (limits, mut supply) = (Limits::default(), Supply::new(config, C::declared(config)?.0)?);
         let held = hold(name, config)?;
         let watch = || -> io::Result<_> {
             let (poller, alarm) = (Poller::new()?, Alarm::new()?);
@@ -128,15 +121,13 @@ impl<C: Kind> Server<C> {
             Ok((poller, alarm))
         };
         let (poller, alarm) = watch().map_err(Failure::at("watch", &held.paths.socket))?;
+        supply.prepare(&limits);
         Ok(Self {
             poller,
             held,
-            config: config.clone(),
-            limits: Limits::default(),
+            supply,
+            limits,
             filter: None,
-            payloads,
-            bytes,
-            taken: Arc::default(),
             alarm,
             listens: true,
             rests: None,
@@ -235,6 +226,7 @@ impl<C: Kind> Server<C> {
     /// Changes what clients may take. Clients that are there stay.
     pub fn limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.supply.renew(&self.limits);
         // What the system refuses now is tried again, and told, by whoever accepts.
         let _ = self.listen_if_free();
     }
@@ -247,7 +239,7 @@ impl<C: Kind> Server<C> {
 
     /// How many clients have a channel now, those included whose handshake is not over.
     pub fn clients(&self) -> usize {
-        self.taken.clients()
+        self.supply.clients()
     }
 
     /// A descriptor that is readable as long as [`try_accept`](Self::try_accept) has something to do, for event loops and
@@ -376,7 +368,7 @@ impl<C: Kind> Server<C> {
 
     /// Answers a hello, with a channel if all is well.
     fn welcome(&mut self, key: u64, mut client: Pending<C>, packet: &[u8]) -> Result<(), AcceptError> {
-        let offer = Offer::new(self.payloads, Some(self.config.tag.as_deref().unwrap_or("")));
+        let offer = self.supply.offer();
         let refuse = |client: &Pending<C>, verdict| {
             // It may be gone.
             let _ = client.socket.send(&Answer::packet(&offer, verdict), &[]);
@@ -394,21 +386,23 @@ impl<C: Kind> Server<C> {
             refuse(&client, verdict);
             return Ok(());
         }
-        let Some(part) = self.taken.take(self.bytes, &self.limits) else {
+        let made = self.supply.take(&self.limits).inspect_err(|_| refuse(&client, Verdict::Full))?;
+        let Some(Made { guard, handed }) = made else {
             refuse(&client, Verdict::Full);
             return Ok(());
         };
-        let made = make(&self.config, self.payloads, Some(Box::new(part)));
-        let (guard, handed) = made.inspect_err(|_| refuse(&client, Verdict::Full))?;
         step("accept: made");
         let sent = client.socket.send(&Answer::packet(&offer, Verdict::Welcome), &handed.descriptors());
         step("accept: answered");
         if sent.is_ok() {
-            let (config, payloads) = (self.config.clone(), self.payloads);
+            let (config, payloads) = (self.supply.config.clone(), self.supply.payloads);
             let side = NewSide { guard, config, payloads, peer: Some(client.peer) };
             client.channel = Some(C::from_side(side));
             self.pending.insert(key, client);
         }
+        drop(handed);
+        // The client joins meanwhile.
+        self.supply.prepare(&self.limits);
         Ok(())
     }
 }
@@ -417,25 +411,12 @@ fn refused(action: &'static str) -> impl FnOnce(io::Error) -> AcceptError {
     move |source| AcceptError::Io { action, source }
 }
 
-/// A channel, and what its side B is given.
-fn make(config: &Config, payloads: Payloads, lease: Lease) -> Result<(Arc<SideGuard>, Handed), CreateError> {
-    let at = Path::new("(anonymous)");
-    let event = || HostEvent::shared(config.permissions).map_err(Failure::at("make an event for", at));
-    let ((a, a_again), (b, b_again)) = (event()?, event()?);
-    let ((c, c_again), (d, d_again)) = (event()?, event()?);
-    let (own, peer, events) = ([a, b], [c, d], [a_again, b_again, c_again, d_again]);
-    let guard = create_anonymous(config, payloads, Events::handed(own, peer), lease)?;
-    let segment = |segment: &Segment| segment.descriptor().map_err(Failure::at("open again", at));
-    let segments = [segment(&guard.pair.tx)?, segment(&guard.pair.rx)?];
-    Ok((guard, Handed { segments, events }))
-}
-
 impl<C> fmt::Debug for Server<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("held", &self.held)
             .field("limits", &self.limits)
-            .field("clients", &self.taken.clients())
+            .field("clients", &self.supply.clients())
             .finish_non_exhaustive()
     }
 }

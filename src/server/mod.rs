@@ -12,6 +12,8 @@ mod limits;
 mod name;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+#[cfg(target_os = "linux")]
+mod supply;
 #[cfg(all(target_os = "linux", feature = "async"))]
 mod task;
 

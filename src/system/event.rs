@@ -31,6 +31,10 @@ const FIFO_BYTES: usize = 4096;
 /// Reads until a FIFO is taken to be filled faster than it is emptied.
 const READS: usize = 16;
 
+/// The file system of pipes, `PIPEFS_MAGIC` in Linux's `magic.h`.
+#[cfg(target_os = "linux")]
+const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
+
 #[cfg(target_os = "linux")]
 fn proc_entry(descriptor: &OwnedFd) -> String {
     use std::os::fd::AsRawFd;
@@ -55,8 +59,8 @@ impl FileEvent {
     /// The one that somebody handed over, if it is one.
     #[cfg(target_os = "linux")]
     pub(crate) fn handed(descriptor: OwnedFd) -> io::Result<Self> {
-        let shown = std::fs::read_link(proc_entry(&descriptor))?;
-        match shown.as_os_str().as_bytes().starts_with(b"pipe:") {
+        // A FIFO lies in the file system of its directory.
+        match rustix::fs::fstatfs(&descriptor)?.f_type == PIPEFS_MAGIC {
             true => Self::again(&descriptor),
             false => Err(io::ErrorKind::InvalidInput.into()),
         }

@@ -54,6 +54,14 @@ pub(crate) struct MemoryOptions {
     pub(crate) numa_node: Option<u32>,
 }
 
+impl MemoryOptions {
+    /// Whether a segment takes all its memory when it is mapped.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_taken_at_once(self) -> bool {
+        self.prefault || self.lock || self.huge_pages
+    }
+}
+
 /// A file that is not whole yet. Dropping it removes what has no name of its own by then.
 pub(crate) trait Staged: Sized {
     /// Makes an empty file for `path`, open for reading and writing, of this Unix mode.

@@ -18,6 +18,10 @@ use crate::transport::Transport;
 /// stream. Flushing does nothing: what is written is visible. Shutting down ends this direction only; the peer reads
 /// what was written, then the end, and may go on to write.
 ///
+/// For many bytes a second, choose slots as large as the writes, and a ring that leaves the writer's own cache, for example
+/// `Config::new().slot_size(64 << 10).slot_count(64)`: on the machine of `docs/benchmarks.md` that carries twice what the default
+/// ring does.
+///
 /// | what happened | reading returns | writing returns |
 /// |---|---|---|
 /// | the peer shut down, or dropped its side | what was written, then 0 | [`BrokenPipe`](io::ErrorKind::BrokenPipe) after it dropped its side |

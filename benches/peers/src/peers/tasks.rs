@@ -168,16 +168,17 @@ impl Style for Batched {
     }
 }
 
-/// `into_io`: the channel as a stream of bytes. Its slots have the default size.
-pub struct Bytes;
+/// `into_io`: the channel as a stream of bytes. Its ring is as the entry says if it is `SIZED`, else the default.
+pub struct Bytes<const SIZED: bool>;
 
-impl TaskContender for Bytes {
+impl<const SIZED: bool> TaskContender for Bytes<SIZED> {
     type Tx = Tx<ByteWriter>;
     type Rx = Rx<ByteReader>;
     type Offer = (Self::Tx, Self::Rx);
 
     fn offer(spec: &Spec) -> Result<(Self::Offer, String)> {
         let config = Config::new().poll(ours::poll(spec));
+        let config = if SIZED { config.slot_size(spec.size).slot_count(spec.slots) } else { config };
         let (from, to) = Transport::create(&spec.name, &config)?.into_io().into_split();
         Ok((ends(to, from, spec), String::new()))
     }

@@ -4,7 +4,6 @@
 //! hand-over. What does not fit waits in a queue for the session's own thread, which has the producer meanwhile. Credit
 //! bounds that queue: the other bridge sends no more than this one has placed and a window beyond.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +15,8 @@ use crate::figures::Counters;
 use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
 use crate::hello::Lane;
 use crate::place::{Misfit, Placed, place, slots_of};
+use crate::queue::{Piece, Queue};
+use crate::work::{Stop, Work};
 
 /// Share of a window that is placed before the other bridge is told of it without a frame of its own.
 const SHARE: u64 = 16;
@@ -53,8 +54,7 @@ pub(crate) struct Inbox {
 struct State {
     /// None: not there yet, with the session's own thread, or gone.
     producer: Option<Producer>,
-    queue: VecDeque<Piece>,
-    queued_bytes: u64,
+    queue: Queue,
     /// Both sides are attached over there.
     attached: bool,
     /// Whether the other bridge's token stands, and since when it does not.
@@ -68,44 +68,6 @@ struct State {
     ended: bool,
     /// The first thing that was wrong.
     wrong: Option<String>,
-}
-
-/// What the session's own thread has to do.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Work {
-    /// Something waits in the queue.
-    pub(crate) queued: bool,
-    /// The other bridge misses frames.
-    pub(crate) again: bool,
-    /// This one does.
-    pub(crate) ask: bool,
-    /// The other bridge is to be told of credit.
-    pub(crate) credit: bool,
-    /// Something ended.
-    pub(crate) ended: bool,
-}
-
-impl Work {
-    fn any(&self) -> bool {
-        self.queued || self.again || self.ask || self.credit || self.ended
-    }
-}
-
-/// Why the sender stops receiving from the ring here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// The program over there does not receive any more.
-    There(End),
-    /// This bridge leaves.
-    Here(End),
-}
-
-#[derive(Debug)]
-pub(crate) enum Piece {
-    /// The messages of a frame from this offset on.
-    Messages { payload: ZBytes, at: usize },
-    /// The program over there has ended.
-    End(End),
 }
 
 impl Inbox {
@@ -261,20 +223,18 @@ impl Inbox {
         // Slots are what credit counts; their messages are not longer, and each has its length before it.
         let most = (self.window + self.lane.slot_count as u64)
             .saturating_mul(self.lane.slot_size as u64 + (LENGTH + HEADER) as u64);
-        if state.queued_bytes + bytes > most {
+        if state.queue.bytes() + bytes > most {
             return self.break_off(state, "it sends more than it has credit for");
         }
-        state.queued_bytes += bytes;
-        state.queue.push_back(piece);
+        state.queue.push(piece, bytes);
         state.work.queued = true;
     }
 
     /// Nothing that the other bridge says from here on can be believed.
     fn break_off(&self, state: &mut State, what: &str) {
         state.wrong.get_or_insert_with(|| format!("the other bridge breaks the protocol: {what}"));
-        state.queue.clear();
-        state.queue.push_back(Piece::End(End::Died));
-        state.queued_bytes = 0;
+        state.queue.take();
+        state.queue.push(Piece::End(End::Died), 0);
         state.work.queued = true;
         self.stop_with(state, Stop::Here(End::Died));
     }
@@ -376,7 +336,7 @@ impl Inbox {
     pub(crate) fn end_behind(&self, end: End) {
         let mut state = self.lock();
         if !state.ended {
-            state.queue.push_back(Piece::End(end));
+            state.queue.push(Piece::End(end), 0);
             state.work.queued = true;
             self.changed.notify_all();
         }
@@ -384,9 +344,7 @@ impl Inbox {
 
     /// Drops what has not been placed: nobody is left to receive it, or it must not wait any longer.
     pub(crate) fn clear(&self) {
-        let mut state = self.lock();
-        state.queue.clear();
-        state.queued_bytes = 0;
+        self.lock().queue.take();
     }
 
     /// Whether enough was placed that the other bridge should be told.
@@ -408,16 +366,15 @@ impl Inbox {
 
     /// What came first of what was not placed.
     pub(crate) fn next(&self) -> Option<Piece> {
-        self.lock().queue.pop_front()
+        self.lock().queue.pop()
     }
 
     pub(crate) fn put_back(&self, piece: Piece) {
-        self.lock().queue.push_front(piece);
+        self.lock().queue.put_back(piece);
     }
 
     pub(crate) fn placed_whole(&self, payload: &ZBytes) {
-        let mut state = self.lock();
-        state.queued_bytes = state.queued_bytes.saturating_sub(payload.len() as u64);
+        self.lock().queue.placed_whole(payload);
     }
 
     /// Nothing more goes into the ring here.
@@ -425,14 +382,13 @@ impl Inbox {
         let pieces = {
             let mut state = self.lock();
             state.ended = true;
-            state.queued_bytes = 0;
-            std::mem::take(&mut state.queue)
+            state.queue.take()
         };
         pieces.iter().for_each(|piece| self.drop_unplaced(piece));
     }
 
     pub(crate) fn queued_bytes(&self) -> u64 {
-        self.lock().queued_bytes
+        self.lock().queue.bytes()
     }
 
     /// What was wrong first, once.

@@ -8,9 +8,10 @@ use crate::ending::Ending;
 use crate::error::BridgeError;
 use crate::frame::{End, Frame, Kind};
 use crate::hello::slots_for;
-use crate::inbox::{Piece, Stop};
 use crate::link::{Beat, Link};
 use crate::place::{Misfit, length_at, misfit};
+use crate::queue::Piece;
+use crate::work::Stop;
 use capnproto_shm_transport::{Consumer, Interrupter, Producer, RecvError, SendError, Transport};
 
 /// Bytes of messages that travel together, at most one message more. Each frame costs four wakes: of the program that waits

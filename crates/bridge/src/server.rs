@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use capnproto_shm_transport::{AcceptError, Channels, Life, Server, Side, Transport};
@@ -27,8 +27,10 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) fn stand_in(shared: &Arc<Shared>) {
     let crate::Names::One(name) = &shared.options.names else { return };
     let mut said = None;
+    // Those who have a channel keep it while the server over there takes nobody else.
+    let mut clients = Vec::new();
     while !shared.leaves() {
-        if let Err(refusal) = serve(shared, name) {
+        if let Err(refusal) = serve(shared, name, &mut clients) {
             // Once for each reason.
             let text = refusal.to_string();
             if said.as_ref() != Some(&text) {
@@ -38,10 +40,15 @@ pub(crate) fn stand_in(shared: &Arc<Shared>) {
         }
         thread::sleep(ASK);
     }
+    for client in clients {
+        if let Err(panic) = client.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// Serves until the other bridge does not take a client, or this one leaves.
-fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
+fn serve(shared: &Arc<Shared>, name: &str, clients: &mut Vec<JoinHandle<()>>) -> Result<(), Refusal> {
     let config = &shared.options.config;
     let is_here = |info: &capnproto_shm_transport::ServerInfo| info.name == name && info.life == Life::Alive;
     if shared.options.side.is_none() && Channels::servers_with(config).unwrap_or_default().iter().any(is_here)
@@ -61,7 +68,6 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
     let mut server = Server::<Transport>::bind(name, &config)?;
     shared.report(name, &Event::Waits);
     let refused = Arc::new(AtomicBool::new(false));
-    let mut clients = Vec::new();
     while !shared.leaves() && !refused.load(Ordering::Relaxed) {
         let client = match server.accept_timeout(TICK) {
             Ok(client) => client,
@@ -71,7 +77,7 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
                 continue;
             }
         };
-        clients.retain(|client: &thread::JoinHandle<()>| !client.is_finished());
+        clients.retain(|client| !client.is_finished());
         let (shared, shape, refused, name) =
             (Arc::clone(shared), shape.clone(), Arc::clone(&refused), name.to_owned());
         clients.push(spawn("bridge: client", move || {
@@ -81,12 +87,6 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
                 refused.store(true, Ordering::Relaxed);
             }
         })?);
-    }
-    drop(server);
-    for client in clients {
-        if let Err(panic) = client.join() {
-            std::panic::resume_unwind(panic);
-        }
     }
     Ok(())
 }

@@ -168,7 +168,10 @@ pub(crate) fn answer(
             return Ok(Some(Ending::Left));
         }
     }
-    link.outbox.send(Kind::Attached, Frame::with_capacity(0))?;
+    if let Err(error) = link.outbox.send(Kind::Attached, Frame::with_capacity(0)) {
+        transport.abandon();
+        return Err(error.into());
+    }
     place.bridged(transport.stats_handle());
     Ok(Some(carry(transport, &link, hello.window, options.timeout, &shared.leave)?))
 }

@@ -180,6 +180,10 @@ impl Inbox {
             return;
         }
         self.received.store(expected, Ordering::Relaxed);
+        if self.sender_ended.load(Ordering::Relaxed) && matches!(header.kind, Kind::Data | Kind::SenderEnded)
+        {
+            return self.break_off(state, "it sends more behind its end");
+        }
         match header.kind {
             Kind::Note => {}
             Kind::Data => {
@@ -221,9 +225,9 @@ impl Inbox {
             }
         }
         // Slots are what credit counts; their messages are not longer, and each has its length before it.
-        let most = (self.window + self.lane.slot_count as u64)
+        let most = (self.window.saturating_add(self.lane.slot_count as u64))
             .saturating_mul(self.lane.slot_size as u64 + (LENGTH + HEADER) as u64);
-        if state.queue.bytes() + bytes > most {
+        if state.queue.bytes().saturating_add(bytes) > most {
             return self.break_off(state, "it sends more than it has credit for");
         }
         state.queue.push(piece, bytes);
@@ -351,6 +355,14 @@ impl Inbox {
     pub(crate) fn credit_due(&self) -> bool {
         let placed = self.placed.load(Ordering::Relaxed);
         placed.wrapping_sub(self.told.load(Ordering::Relaxed)) >= (self.window / SHARE).max(1)
+    }
+
+    /// Has the session's own thread tell the other bridge of credit, if that is due.
+    pub(crate) fn look_at_credit(&self) {
+        if self.credit_due() {
+            self.lock().work.credit = true;
+            self.changed.notify_all();
+        }
     }
 
     /// Gives the producer, so that what comes is placed at once; what has come meanwhile is the caller's.

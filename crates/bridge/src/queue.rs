@@ -6,6 +6,10 @@ use zenoh::bytes::ZBytes;
 
 use crate::frame::End;
 
+/// Shorter frames are copied. Zenoh receives each into memory for a whole batch, 64 KiB, of which a frame that waits would
+/// keep all.
+const COPIED: usize = 32 * 1024;
+
 #[derive(Debug)]
 pub(crate) enum Piece {
     /// The messages of a frame from this offset on.
@@ -31,8 +35,13 @@ impl Queue {
     }
 
     /// Puts a piece of a frame of so many bytes behind the others.
-    pub(crate) fn push(&mut self, piece: Piece, bytes: u64) {
+    pub(crate) fn push(&mut self, mut piece: Piece, bytes: u64) {
         self.bytes += bytes;
+        if let Piece::Messages { payload, .. } = &mut piece
+            && payload.len() < COPIED
+        {
+            *payload = ZBytes::from(payload.to_bytes().into_owned());
+        }
         self.pieces.push_back(piece);
     }
 
@@ -52,5 +61,35 @@ impl Queue {
     pub(crate) fn take(&mut self) -> VecDeque<Piece> {
         self.bytes = 0;
         std::mem::take(&mut self.pieces)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Memory that somebody else is to have back.
+    struct Lent(Vec<u8>, #[allow(dead_code, reason = "counted")] Arc<()>);
+
+    impl AsRef<[u8]> for Lent {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn a_short_frame_that_waits_keeps_no_memory_but_its_own() {
+        let users = Arc::new(());
+        let batch = bytes::Bytes::from_owner(Lent(vec![7; 64 * 1024], Arc::clone(&users)));
+        let mut queue = Queue::default();
+        let payload = ZBytes::from(batch.slice(100..200));
+        drop(batch);
+        queue.push(Piece::Messages { payload, at: 40 }, 100);
+        assert_eq!(Arc::strong_count(&users), 1, "the batch is free");
+        assert!(
+            matches!(queue.pop(), Some(Piece::Messages { payload, at: 40 }) if *payload.to_bytes() == [7; 100][..])
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capnproto_shm_transport::{AcceptError, Channels, Life, Server, Side, Transport};
 use zenoh::query::Query;
@@ -18,6 +18,8 @@ use crate::shared::{Event, Place, Shared, random, spawn, tell};
 
 /// How often the other bridge is asked for its server.
 const ASK: Duration = Duration::from_millis(500);
+/// How long it is left alone once something was wrong.
+const REST: Duration = Duration::from_secs(5);
 /// How long a server may take to take a client.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long a wait for a client lasts before everything else has its turn.
@@ -30,7 +32,10 @@ pub(crate) fn stand_in(shared: &Arc<Shared>) {
     // Those who have a channel keep it while the server over there takes nobody else.
     let mut clients = Vec::new();
     while !shared.leaves() {
+        let mut pause = ASK;
         if let Err(refusal) = serve(shared, name, &mut clients) {
+            // Each hello costs the server a look.
+            pause = REST;
             // Once for each reason.
             let text = refusal.to_string();
             if said.as_ref() != Some(&text) {
@@ -38,7 +43,10 @@ pub(crate) fn stand_in(shared: &Arc<Shared>) {
                 said = Some(text);
             }
         }
-        thread::sleep(ASK);
+        let until = Instant::now() + pause;
+        while !shared.leaves() && Instant::now() < until {
+            thread::sleep(TICK);
+        }
     }
     for client in clients {
         if let Err(panic) = client.join() {

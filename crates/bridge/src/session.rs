@@ -125,7 +125,11 @@ fn send(mut consumer: Consumer, link: &Link, window: u64) -> Result<Option<End>,
         hint = frame.len();
         inbox.counters.sent(frame.messages, bytes);
         inbox.counters.credit.store(inbox.credit_left(used, window), Ordering::Relaxed);
-        link.outbox.send(Kind::Data, frame)?;
+        if let Err(error) = link.outbox.send(Kind::Data, frame) {
+            // What was received from the program here is lost with it.
+            consumer.abandon();
+            return Err(error);
+        }
     }
 }
 
@@ -175,6 +179,8 @@ impl Keeper<'_> {
             }
             if self.receives {
                 self.place()?;
+                // The other bridge may wait for just this, and send nothing until it is told.
+                inbox.look_at_credit();
             }
         }
     }

@@ -408,3 +408,30 @@ impl Inbox {
         self.lock().wrong.take()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+
+    #[test]
+    fn nothing_comes_behind_an_end() {
+        let lane: Lane =
+            serde_json::from_str(r#"{"slot_size": 8, "slot_count": 1, "kind": "Bytes"}"#).unwrap();
+        for behind in [Kind::SenderEnded, Kind::Data] {
+            let inbox = Inbox::new(7, lane, 1);
+            let comes = |kind, number| {
+                let header = Header { kind, again: false, session: 7, number, received: 0, placed: 0 };
+                inbox.take(&Frame::of_end(End::Closed).finish(&header));
+            };
+            // The ring is full, so that the end waits, and could be told again and again.
+            comes(Kind::SenderEnded, 1);
+            // What the other direction says still counts.
+            comes(Kind::ReceiverEnded, 2);
+            assert_eq!(inbox.wrong(), None);
+            comes(behind, 3);
+            assert!(inbox.wrong().is_some_and(|what| what.contains("behind its end")), "{behind:?}");
+        }
+    }
+}

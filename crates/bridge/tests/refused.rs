@@ -96,25 +96,6 @@ fn frame(kind: u8, number: u64, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn nothing_comes_behind_an_end() {
-    let world = World::new(&["x"]);
-    let mut far = world.bridge_b(&[]);
-    let zenoh = stranger(&world);
-    answers(&zenoh, &hello(1, "x", 16, "\"Bytes\""));
-    let _token = zenoh.liveliness().declare_token("t/x/0000000000000005/asks").wait().unwrap();
-    let mut b = world.open("x");
-    far.hears("bridged");
-    let publisher = zenoh.declare_publisher("t/x/0000000000000005/asks").wait().unwrap();
-    // One more than the ring holds, so that the end waits, and could be told again and again.
-    let message = [&4u32.to_le_bytes()[..], b"good"].concat();
-    publisher.put(frame(1, 1, &message.repeat(17))).wait().unwrap();
-    publisher.put(frame(2, 2, &[1])).wait().unwrap();
-    publisher.put(frame(2, 3, &[1])).wait().unwrap();
-    assert!(matches!(end(&mut b).1, RecvError::PeerDead));
-    far.hears("breaks the protocol: it sends more behind its end");
-}
-
-#[test]
 fn a_name_from_elsewhere_does_not_steer_the_terminal() {
     let world = World::new(&["--all"]);
     let mut far = world.bridge_b(&[]);

@@ -1,4 +1,6 @@
-//! The server: clients one after the other, each with a channel of its own.
+//! The server: clients one after the other, each with a channel of its own. What it does in a turn is in `turn.rs`.
+
+mod turn;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,17 +10,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::handshake::{Answer, Hello, JOINED, PACKET_BYTES, Verdict};
+#[cfg(feature = "async")]
+use self::turn::refused;
+use self::turn::{Pending, Turn};
 use super::limits::Limits;
 use super::name::{Held, hold};
-use super::supply::{Made, Supply};
+use super::supply::Supply;
 #[cfg(feature = "async")]
 use super::task::Waiting;
 use crate::config::Config;
-use crate::crash::step;
 use crate::error::{AcceptError, CreateError, Failure};
-use crate::system::{Alarm, Credentials, Poller, Socket};
-use crate::transport::{Kind, NewSide, Peer, Transport, fits};
+use crate::system::{Alarm, Poller};
+use crate::transport::{Kind, Peer, Transport};
 
 /// Gives each client that connects a duplex channel of its own, of which it is side A.
 ///
@@ -75,32 +78,8 @@ type Filter = Box<dyn FnMut(&Peer) -> bool + Send>;
 const LISTENER: u64 = 0;
 /// The poller's key of the alarm.
 const ALARM: u64 = 1;
-/// How long a server that may take no further client, for want of descriptors for example, does not try again.
-const REST: Duration = Duration::from_millis(50);
-/// Clients that one turn takes, at most.
-const ADMITTED: usize = 64;
 /// Turns of a call that does not wait, at most.
 const LOOKS: usize = 16;
-
-/// What came of a turn.
-enum Turn<C> {
-    /// A client's channel.
-    Joined(C),
-    /// Something was done; there may be more to do.
-    Something,
-    /// There was nothing to do.
-    Nothing,
-}
-
-/// A client whose handshake is not over.
-struct Pending<C> {
-    socket: Socket,
-    peer: Peer,
-    /// When it will have taken too long.
-    until: Option<Instant>,
-    /// Its channel, once it was welcomed. Should it join too late, it finds that closed.
-    channel: Option<C>,
-}
 
 impl<C: Kind> Server<C> {
     /// Takes the name and listens. What a dead server left under it is reclaimed. Each client's channel has the geometry,
@@ -247,168 +226,6 @@ impl<C: Kind> Server<C> {
     pub fn wait_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
     }
-
-    /// Waits for something to do, so long, and does it until a client has joined.
-    fn turn(&mut self, limit: Option<Duration>) -> Result<Turn<C>, AcceptError> {
-        self.listen_if_free().map_err(refused("watch the socket"))?;
-        let mut told = std::mem::take(&mut self.told);
-        told.clear();
-        match self.poller.wait(limit, &mut told) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(refused("wait")(error)),
-            _ => {}
-        }
-        let mut done = Ok(if told.is_empty() { Turn::Nothing } else { Turn::Something });
-        for &key in &told {
-            done = match key {
-                LISTENER => self.admit().map(|()| Turn::Something),
-                ALARM => continue,
-                key => self.go_on(key).map(|channel| channel.map_or(Turn::Something, Turn::Joined)),
-            };
-            // What is left is told again.
-            if !matches!(done, Ok(Turn::Something)) {
-                break;
-            }
-        }
-        self.told = told;
-        if !matches!(done, Ok(Turn::Joined(_))) {
-            // Only now, when all that was said is heard.
-            let now = Instant::now();
-            self.pending.retain(|_, client| client.until.is_none_or(|until| until > now));
-        }
-        // Whoever waits for the descriptor waits from here on. What is refused now is told by the next turn.
-        let _ = self.listen_if_free();
-        done
-    }
-
-    /// Listens unless there are too many who have not joined yet, and sets the alarm for the first who is late.
-    fn listen_if_free(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        self.rests = self.rests.filter(|&rests| rests > now);
-        let listens = self.rests.is_none() && (!self.is_full() || self.dispensable().is_some());
-        if listens && !self.listens {
-            self.poller.add(&self.held.socket, LISTENER)?;
-        } else if !listens && self.listens {
-            self.poller.remove(&self.held.socket);
-        }
-        self.listens = listens;
-        let times = self.pending.values().filter_map(|client| client.until).chain(self.rests);
-        self.alarm.set(times.min())
-    }
-
-    fn is_full(&self) -> bool {
-        self.pending.len() >= self.limits.handshakes.max(1)
-    }
-
-    /// The oldest client of the process that has the most, if it has more than one.
-    fn dispensable(&self) -> Option<u64> {
-        let mut processes = HashMap::new();
-        for (&key, client) in &self.pending {
-            let (clients, oldest) = processes.entry(client.peer.pid).or_insert((0, key));
-            (*clients, *oldest) = (*clients + 1, key.min(*oldest));
-        }
-        let (clients, oldest) = processes.into_values().max()?;
-        (clients > 1).then_some(oldest)
-    }
-
-    /// Takes those who have connected.
-    fn admit(&mut self) -> Result<(), AcceptError> {
-        for _ in 0..ADMITTED {
-            if self.is_full() && self.dispensable().is_none() {
-                break;
-            }
-            let socket = match self.held.socket.accept() {
-                Ok(Some(socket)) => socket,
-                Ok(None) => break,
-                Err(error) => {
-                    // It would be told again at once.
-                    self.rests = Some(Instant::now() + REST);
-                    return Err(refused("accept")(error));
-                }
-            };
-            step("accept: connected");
-            let Ok(Credentials { pid, uid, gid }) = socket.peer() else { continue };
-            if let Some(oldest) = self.dispensable().filter(|_| self.is_full()) {
-                self.pending.remove(&oldest);
-            }
-            // A time that the clock cannot reach has no end.
-            let until = Instant::now().checked_add(self.limits.handshake_time);
-            let client = Pending { socket, peer: Peer { pid, uid, gid }, until, channel: None };
-            let key = self.next;
-            self.poller.add(&client.socket, key).map_err(refused("watch a client"))?;
-            self.next += 1;
-            self.pending.insert(key, client);
-        }
-        Ok(())
-    }
-
-    /// Goes on with a client that has said something, or is gone.
-    fn go_on(&mut self, key: u64) -> Result<Option<C>, AcceptError> {
-        let Some(mut client) = self.pending.remove(&key) else { return Ok(None) };
-        // More than a packet, so that a longer one is known.
-        let mut packet = [0; PACKET_BYTES + 1];
-        let packet = match client.socket.receive(&mut packet) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.pending.insert(key, client);
-                return Ok(None);
-            }
-            Ok((1.., surprising)) if !surprising.is_empty() => return Ok(None),
-            Ok((bytes @ 1.., _)) => &packet[..bytes],
-            // It is gone.
-            Ok(_) | Err(_) => return Ok(None),
-        };
-        match client.channel.take() {
-            None => self.welcome(key, client, packet).map(|()| None),
-            Some(channel) if packet == JOINED && channel.peer_attached() => {
-                step("accept: joined");
-                Ok(Some(channel))
-            }
-            Some(_) => Ok(None),
-        }
-    }
-
-    /// Answers a hello, with a channel if all is well.
-    fn welcome(&mut self, key: u64, mut client: Pending<C>, packet: &[u8]) -> Result<(), AcceptError> {
-        let offer = self.supply.offer();
-        let refuse = |client: &Pending<C>, verdict| {
-            // It may be gone.
-            let _ = client.socket.send(&Answer::packet(&offer, verdict), &[]);
-        };
-        let verdict = match Hello::parse(packet) {
-            Err(_) => Verdict::Version,
-            Ok(hello) if hello.tag.is_some() && hello.tag != offer.tag => Verdict::Tag,
-            Ok(hello) if !fits(hello.sends, offer.receives) || !fits(hello.receives, offer.sends) => {
-                Verdict::Type
-            }
-            Ok(_) if self.filter.as_mut().is_some_and(|filter| !filter(&client.peer)) => Verdict::Refused,
-            Ok(_) => Verdict::Welcome,
-        };
-        if verdict != Verdict::Welcome {
-            refuse(&client, verdict);
-            return Ok(());
-        }
-        let made = self.supply.take(&self.limits).inspect_err(|_| refuse(&client, Verdict::Full))?;
-        let Some(Made { guard, handed }) = made else {
-            refuse(&client, Verdict::Full);
-            return Ok(());
-        };
-        step("accept: made");
-        let sent = client.socket.send(&Answer::packet(&offer, Verdict::Welcome), &handed.descriptors());
-        step("accept: answered");
-        if sent.is_ok() {
-            let (config, payloads) = (self.supply.config.clone(), self.supply.payloads);
-            let side = NewSide { guard, config, payloads, peer: Some(client.peer) };
-            client.channel = Some(C::from_side(side));
-            self.pending.insert(key, client);
-        }
-        drop(handed);
-        // The client joins meanwhile.
-        self.supply.prepare(&self.limits);
-        Ok(())
-    }
-}
-
-fn refused(action: &'static str) -> impl FnOnce(io::Error) -> AcceptError {
-    move |source| AcceptError::Io { action, source }
 }
 
 impl<C> fmt::Debug for Server<C> {

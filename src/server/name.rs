@@ -5,12 +5,17 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::crash::step;
 use crate::error::{ConfigError, CreateError, Failure, FileError, RemoveError, SegmentError};
 use crate::protocol::{check_name, server_file_name};
 use crate::system::{Host, Socket, Staged, System, fits_address, random};
+
+/// How long a server that begins waits for a remover, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// The two files of a server.
 #[derive(Debug)]
@@ -60,8 +65,9 @@ pub(super) struct Held {
 pub(super) fn hold(name: &str, config: &Config) -> Result<Held, CreateError> {
     let paths = Paths::of(name, config)?;
     let mode = config.permissions_checked()?;
+    let patient = Instant::now() + PATIENCE;
     let lock = loop {
-        if let Some(lock) = lock(name, &paths.lock, mode)? {
+        if let Some(lock) = lock(name, &paths.lock, mode, patient)? {
             break lock;
         }
     };
@@ -87,8 +93,24 @@ fn permissions(mode: u32) -> std::fs::Permissions {
 }
 
 /// The lock of the name; `None` if it has to be tried again.
-fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError> {
-    if let Some(file) = lock_of_dead(name, path, mode)? {
+fn lock(name: &str, path: &Path, mode: u32, patient: Instant) -> Result<Option<File>, CreateError> {
+    if let Some(file) = left_of_dead(name, path, mode)? {
+        if !Host::try_lock(&file).map_err(Failure::at("lock", path))? {
+            return Err(Failure::in_use(name).into());
+        }
+        // A remover that is at work shall not hit what comes next. It has soon done.
+        if !Host::try_claim(&file).map_err(Failure::at("lock", path))? {
+            if Instant::now() > patient {
+                return Err(Failure::in_use(name).into());
+            }
+            Host::unlock(&file);
+            std::thread::sleep(PAUSE);
+            return Ok(None);
+        }
+        // It may have been given up between our open and our lock.
+        if !Host::same_file(&file, path) {
+            return Ok(None);
+        }
         if Host::mode(&file) != mode {
             file.set_permissions(permissions(mode)).map_err(Failure::at("set the mode of", path))?;
         }
@@ -102,8 +124,8 @@ fn lock(name: &str, path: &Path, mode: u32) -> Result<Option<File>, CreateError>
     Ok(Some(file).filter(|_| locked && published))
 }
 
-/// The lock that a dead server left, now ours. In use if a live one holds it; `None` if there is none, or it goes away.
-fn lock_of_dead(name: &str, path: &Path, mode: u32) -> Result<Option<File>, Failure> {
+/// The lock that a dead server left. In use if a live one holds it; `None` if there is none.
+fn left_of_dead(name: &str, path: &Path, mode: u32) -> Result<Option<File>, Failure> {
     let file = match Host::open(path, true) {
         Err(FileError::Missing) => return Ok(None),
         file => file.map_err(Failure::at("open", path))?,
@@ -118,26 +140,38 @@ fn lock_of_dead(name: &str, path: &Path, mode: u32) -> Result<Option<File>, Fail
         false => Err(SegmentError::NotAFile.into()),
     });
     checked.map_err(Failure::at("open", path))?;
-    if !Host::try_lock(&file).map_err(Failure::at("lock", path))? {
+    if Host::is_locked(&file).map_err(Failure::at("probe", path))? {
         return Err(Failure::in_use(name));
     }
-    // It may have been given up between our open and our lock.
-    Ok(Some(file).filter(|file| Host::same_file(file, path)))
+    Ok(Some(file))
 }
 
-/// Takes away what a dead server left, under its lock: no other server takes the name meanwhile.
+/// Takes away what a dead server left, under a claim of its own: a remover is no server, and one that begins meanwhile waits.
 pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
     let paths = Paths::of(name, config)?;
-    let lock = lock_of_dead(name, &paths.lock, config.permissions_checked()?)?;
-    let lock = lock.ok_or_else(|| RemoveError::NotFound { name: name.to_owned() })?;
+    let left = left_of_dead(name, &paths.lock, config.permissions_checked()?)?;
+    let left = left.ok_or_else(|| RemoveError::NotFound { name: name.to_owned() })?;
+    if !Host::try_claim(&left).map_err(Failure::at("lock", &paths.lock))? {
+        return Err(Failure::in_use(name).into());
+    }
+    let removed = remove_claimed(name, &paths, &left);
+    // A child that was forked meanwhile has the same claim.
+    Host::unlock(&left);
+    removed
+}
+
+fn remove_claimed(name: &str, paths: &Paths, left: &File) -> Result<(), RemoveError> {
+    // A server that has come before the claim has it too, or waits for it.
+    if Host::is_locked(left).map_err(Failure::at("probe", &paths.lock))? {
+        return Err(Failure::in_use(name).into());
+    }
+    if !Host::same_file(left, &paths.lock) {
+        return Err(RemoveError::NotFound { name: name.to_owned() });
+    }
     // The lock's own name goes last, as when a server ends.
-    let removed = Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket)).and_then(|()| {
-        paths.sweep();
-        Host::remove(&paths.lock).map_err(Failure::at("remove", &paths.lock))
-    });
-    // A child that was forked meanwhile has the same lock.
-    Host::unlock(&lock);
-    Ok(removed?)
+    Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket))?;
+    paths.sweep();
+    Ok(Host::remove(&paths.lock).map_err(Failure::at("remove", &paths.lock))?)
 }
 
 impl Drop for Held {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::limits::{Limits, Taken};
 use crate::config::Config;
 use crate::error::{AcceptError, CreateError, Missing, OpenError, RemoveError};
+use crate::inspect::{ChannelInfo, Life};
 use crate::segment::SideGuard;
 use crate::transport::{Kind, NewSide, Payloads, Transport, bytes, create, open};
 
@@ -45,16 +46,27 @@ fn claim_name(name: &str) -> String {
     format!("{name}.server")
 }
 
-/// Takes away what a dead server left: the claim, and what it offered.
+/// Takes away what a dead server left: what it offered, then the claim, so that this can be repeated if it fails half-way.
 pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
-    Transport::remove_with(&claim_name(name), config).map_err(|error| match error {
-        RemoveError::NotFound { .. } => RemoveError::NotFound { name: name.to_owned() },
-        error => error,
-    })?;
-    match Transport::remove_with(name, config) {
-        Err(RemoveError::NotFound { .. }) => Ok(()),
-        done => done,
+    let (claim, named) = (claim_name(name), || name.to_owned());
+    match ChannelInfo::of_with(&claim, config) {
+        Err(OpenError::Timeout { missing: Missing::Channel, .. }) => {
+            return Err(RemoveError::NotFound { name: named() });
+        }
+        Ok(info) if info.a.life == Life::Alive => return Err(RemoveError::InUse { name: named() }),
+        // What is wrong with it is told below.
+        Ok(_) | Err(_) => {}
     }
+    // A server that has come meanwhile lives, and keeps both.
+    match Transport::remove_with(name, config) {
+        Ok(()) | Err(RemoveError::NotFound { .. }) => {}
+        failed => return failed,
+    }
+    Transport::remove_with(&claim, config).map_err(|error| match error {
+        RemoveError::NotFound { .. } => RemoveError::NotFound { name: named() },
+        RemoveError::InUse { .. } => RemoveError::InUse { name: named() },
+        error => error,
+    })
 }
 
 /// The channel for the next client.

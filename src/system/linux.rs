@@ -96,7 +96,9 @@ impl System for Host {
 
     fn unlock(file: &File) {
         // Unlocking cannot fail, locked or not; closing the file would unlock it too.
-        let _ = lock(file, WRITER, libc::F_OFD_SETLK, libc::F_UNLCK);
+        for byte in [WRITER, REMOVER] {
+            let _ = lock(file, byte, libc::F_OFD_SETLK, libc::F_UNLCK);
+        }
     }
 
     fn is_locked(file: &File) -> io::Result<bool> {

@@ -134,7 +134,7 @@ pub(crate) trait System: Kernel {
     fn try_lock(file: &File) -> io::Result<bool>;
     /// Takes the right to remove what a dead writer left; `false` if another has it.
     fn try_claim(file: &File) -> io::Result<bool>;
-    /// Lets the writer's lock go.
+    /// Lets the writer's lock go, and the right to remove.
     fn unlock(file: &File);
     /// Whether anybody else holds the writer's lock. Not for a file that this side has locked.
     fn is_locked(file: &File) -> io::Result<bool>;

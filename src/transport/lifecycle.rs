@@ -21,6 +21,10 @@ use crate::segment::Events;
 use crate::segment::{Access, HostEvent, Lease, Segment, SegmentFile, SegmentPair, SideGuard};
 use crate::system::{Event, Host, System, random};
 
+/// How long one that removes what is left waits for another that does, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_micros(200);
+
 /// The two files of a channel.
 struct Paths {
     a_to_b: PathBuf,
@@ -66,8 +70,8 @@ pub(crate) fn create(
         // What a side A left that died between the two. Nobody but us makes or removes this file.
         if let Some(old) = open_old(&paths.b_to_a, Direction::BToA)? {
             // A remover that is at work shall not hit what we make next.
-            if Host::CLAIM_IS_APART && !old.try_claim().map_err(Failure::at("lock", &paths.b_to_a))? {
-                return Err(Failure::in_use(name).into());
+            if Host::CLAIM_IS_APART {
+                claim_left(&old, name, &paths.b_to_a)?;
             }
             old.unlink().map_err(Failure::at("remove", &paths.b_to_a))?;
         }
@@ -165,9 +169,7 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure>
     if Host::CLAIM_IS_APART && tx.is_locked().map_err(Failure::at("probe", &paths.a_to_b))? {
         return Err(Failure::in_use(name));
     }
-    if !tx.try_claim().map_err(Failure::at("lock", &paths.a_to_b))? {
-        return Err(Failure::in_use(name));
-    }
+    claim_left(&tx, name, &paths.a_to_b)?;
     step("reclaim: locked");
     if !tx.is_named() {
         // Somebody reclaimed it between our open and our lock.
@@ -204,6 +206,19 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure>
     // The file that guards the name goes last.
     tx.unlink().map_err(Failure::at("remove", &paths.a_to_b))?;
     Ok(true)
+}
+
+/// Takes the right to remove what is left, waiting for whoever is at it already and has soon done. In use if it is not a
+/// remover.
+fn claim_left(left: &SegmentFile, name: &str, path: &Path) -> Result<(), Failure> {
+    let patient = Instant::now() + PATIENCE;
+    while !left.try_claim().map_err(Failure::at("lock", path))? {
+        if !Host::CLAIM_IS_APART || Instant::now() > patient {
+            return Err(Failure::in_use(name));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// What stands there, if anything does.

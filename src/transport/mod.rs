@@ -4,12 +4,13 @@ mod duplex;
 mod kind;
 mod lifecycle;
 mod listener;
+mod methods;
 mod payload;
 mod stats;
 
 use std::time::Duration;
 
-pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf, delegate, duplex_methods, half_methods};
+pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf};
 pub use kind::{Declared, Kind, NewSide, Peer};
 pub(crate) use lifecycle::bytes;
 #[cfg(not(target_os = "linux"))]
@@ -17,6 +18,7 @@ pub(crate) use lifecycle::{create, open};
 #[cfg(target_os = "linux")]
 pub(crate) use lifecycle::{create_anonymous, open_anonymous};
 pub use listener::Listener;
+pub(crate) use methods::{delegate, duplex_methods, half_methods};
 #[cfg(feature = "capnp")]
 pub(crate) use payload::LEAST_FRAME;
 #[cfg(target_os = "linux")]

@@ -122,7 +122,7 @@ fn supervise(shared: &Arc<Shared>, hellos: &flume::Receiver<Query>) -> Result<()
     let every = if matches!(shared.options.names, Names::One(_)) { LOOK_FOR_ONE } else { LOOK_FOR_MANY };
     while !shared.leaves() {
         match hellos.recv_timeout(TICK) {
-            Ok(query) => threads.extend(take_hello(shared, query)?),
+            Ok(query) => threads.extend(take_hello(shared, query)),
             Err(flume::RecvTimeoutError::Timeout) => {}
             Err(flume::RecvTimeoutError::Disconnected) => break,
         }
@@ -146,13 +146,13 @@ fn supervise(shared: &Arc<Shared>, hellos: &flume::Receiver<Query>) -> Result<()
             }
             let Some(place) = shared.place(&info.name, Side::B) else { continue };
             let (shared, rests) = (Arc::clone(shared), Arc::clone(&rests));
-            threads.push(spawn("bridge: channel", move || {
-                let name = info.name.clone();
-                if !tell(&shared, &name, channel::ask(&shared, &place, &info)) {
+            let name = info.name.clone();
+            threads.extend(started(&Arc::clone(&shared), &name, move || {
+                if !tell(&shared, &info.name, channel::ask(&shared, &place, &info)) {
                     let mut rests = rests.lock().unwrap_or_else(PoisonError::into_inner);
-                    rests.insert((name, generation), Instant::now());
+                    rests.insert((info.name, generation), Instant::now());
                 }
-            })?);
+            }));
         }
     }
     for thread in threads {
@@ -163,12 +163,17 @@ fn supervise(shared: &Arc<Shared>, hellos: &flume::Receiver<Query>) -> Result<()
     Ok(())
 }
 
+/// A thread for one channel. Where the system gives none, the others go on, and this one is tried again.
+fn started(shared: &Shared, name: &str, run: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    spawn("bridge: channel", run).map_err(|error| shared.report(name, &Event::Refused(error.into()))).ok()
+}
+
 /// Channels whose side A is here and alone.
 fn channels_here(shared: &Shared) -> Vec<ChannelInfo> {
     let config = &shared.options.config;
     let found = match &shared.options.names {
         Names::One(name) => {
-            if shared.has(name) {
+            if shared.side_of(name).is_some() {
                 return Vec::new();
             }
             ChannelInfo::of_with(name, config).ok().into_iter().collect()
@@ -185,7 +190,7 @@ fn channels_here(shared: &Shared) -> Vec<ChannelInfo> {
 }
 
 /// Reads a hello, and answers it in a thread of its own.
-fn take_hello(shared: &Arc<Shared>, query: Query) -> Result<Option<JoinHandle<()>>, BridgeError> {
+fn take_hello(shared: &Arc<Shared>, query: Query) -> Option<JoinHandle<()>> {
     let bytes = query.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
     let refuse = |name: &str, reason: String, for_good| {
         let refusal = Refusal::Here(reason.clone());
@@ -194,7 +199,7 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Result<Option<JoinHandle<()
         }
         // Whoever asked may have gone.
         let _ = answer(&query, &Answer::Refused { reason, for_good });
-        Ok(None)
+        None
     };
     let key = query.key_expr().as_str().to_owned();
     let hello = match Hello::read(&bytes) {
@@ -218,7 +223,7 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Result<Option<JoinHandle<()
     }
     if of_server {
         if shared.options.side == Some(Side::A) {
-            return Ok(None);
+            return None;
         }
     } else if shared.options.side == Some(Side::B) {
         return refuse(
@@ -230,12 +235,17 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Result<Option<JoinHandle<()
     }
     let side = if of_server { Side::B } else { Side::A };
     let Some(place) = shared.place(&hello.name, side) else {
-        let reason =
-            "a channel of this name is bridged or created at both machines; end one of the two".to_owned();
-        return refuse(&hello.name, reason, false);
+        let reason = match shared.side_of(&hello.name) {
+            Some(Side::B) => "a channel of this name was created at both machines; end one of the two",
+            _ => {
+                "another generation of this channel is still bridged here; it is tried again, and will be bridged when \
+                 that has ended, unless a third machine has it"
+            }
+        };
+        return refuse(&hello.name, reason.to_owned(), false);
     };
-    let shared = Arc::clone(shared);
-    spawn("bridge: channel", move || {
+    let (shared, name) = (Arc::clone(shared), hello.name.clone());
+    started(&Arc::clone(&shared), &name, move || {
         let done = if of_server {
             server::answer_client(&shared, &place, &hello, query)
         } else {
@@ -243,5 +253,4 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Result<Option<JoinHandle<()
         };
         tell(&shared, &hello.name, done);
     })
-    .map(Some)
 }

@@ -12,10 +12,10 @@ use crate::error::{BridgeError, Refusal};
 use crate::frame::{End, Frame, Kind};
 use crate::greet::{answer as reply, say_hello};
 use crate::hello::{Answer, Hello, Shape, Wish};
-use crate::inbox::Stop;
 use crate::link::{Beat, Link, Part};
 use crate::session::carry;
 use crate::shared::{Event, Place, Shared, random};
+use crate::work::Stop;
 
 /// How often a bridge asks for the other one, and looks whether its own channel still waits.
 const ASK: Duration = Duration::from_millis(250);
@@ -168,7 +168,10 @@ pub(crate) fn answer(
             return Ok(Some(Ending::Left));
         }
     }
-    link.outbox.send(Kind::Attached, Frame::with_capacity(0))?;
+    if let Err(error) = link.outbox.send(Kind::Attached, Frame::with_capacity(0)) {
+        transport.abandon();
+        return Err(error.into());
+    }
     place.bridged(transport.stats_handle());
     Ok(Some(carry(transport, &link, hello.window, options.timeout, &shared.leave)?))
 }

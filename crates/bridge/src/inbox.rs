@@ -4,7 +4,6 @@
 //! hand-over. What does not fit waits in a queue for the session's own thread, which has the producer meanwhile. Credit
 //! bounds that queue: the other bridge sends no more than this one has placed and a window beyond.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +15,8 @@ use crate::figures::Counters;
 use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
 use crate::hello::Lane;
 use crate::place::{Misfit, Placed, place, slots_of};
+use crate::queue::{Piece, Queue};
+use crate::work::{Stop, Work};
 
 /// Share of a window that is placed before the other bridge is told of it without a frame of its own.
 const SHARE: u64 = 16;
@@ -53,8 +54,7 @@ pub(crate) struct Inbox {
 struct State {
     /// None: not there yet, with the session's own thread, or gone.
     producer: Option<Producer>,
-    queue: VecDeque<Piece>,
-    queued_bytes: u64,
+    queue: Queue,
     /// Both sides are attached over there.
     attached: bool,
     /// Whether the other bridge's token stands, and since when it does not.
@@ -68,44 +68,6 @@ struct State {
     ended: bool,
     /// The first thing that was wrong.
     wrong: Option<String>,
-}
-
-/// What the session's own thread has to do.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Work {
-    /// Something waits in the queue.
-    pub(crate) queued: bool,
-    /// The other bridge misses frames.
-    pub(crate) again: bool,
-    /// This one does.
-    pub(crate) ask: bool,
-    /// The other bridge is to be told of credit.
-    pub(crate) credit: bool,
-    /// Something ended.
-    pub(crate) ended: bool,
-}
-
-impl Work {
-    fn any(&self) -> bool {
-        self.queued || self.again || self.ask || self.credit || self.ended
-    }
-}
-
-/// Why the sender stops receiving from the ring here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// The program over there does not receive any more.
-    There(End),
-    /// This bridge leaves.
-    Here(End),
-}
-
-#[derive(Debug)]
-pub(crate) enum Piece {
-    /// The messages of a frame from this offset on.
-    Messages { payload: ZBytes, at: usize },
-    /// The program over there has ended.
-    End(End),
 }
 
 impl Inbox {
@@ -218,6 +180,10 @@ impl Inbox {
             return;
         }
         self.received.store(expected, Ordering::Relaxed);
+        if self.sender_ended.load(Ordering::Relaxed) && matches!(header.kind, Kind::Data | Kind::SenderEnded)
+        {
+            return self.break_off(state, "it sends more behind its end");
+        }
         match header.kind {
             Kind::Note => {}
             Kind::Data => {
@@ -259,22 +225,20 @@ impl Inbox {
             }
         }
         // Slots are what credit counts; their messages are not longer, and each has its length before it.
-        let most = (self.window + self.lane.slot_count as u64)
+        let most = (self.window.saturating_add(self.lane.slot_count as u64))
             .saturating_mul(self.lane.slot_size as u64 + (LENGTH + HEADER) as u64);
-        if state.queued_bytes + bytes > most {
+        if state.queue.bytes().saturating_add(bytes) > most {
             return self.break_off(state, "it sends more than it has credit for");
         }
-        state.queued_bytes += bytes;
-        state.queue.push_back(piece);
+        state.queue.push(piece, bytes);
         state.work.queued = true;
     }
 
     /// Nothing that the other bridge says from here on can be believed.
     fn break_off(&self, state: &mut State, what: &str) {
         state.wrong.get_or_insert_with(|| format!("the other bridge breaks the protocol: {what}"));
-        state.queue.clear();
-        state.queue.push_back(Piece::End(End::Died));
-        state.queued_bytes = 0;
+        state.queue.take();
+        state.queue.push(Piece::End(End::Died), 0);
         state.work.queued = true;
         self.stop_with(state, Stop::Here(End::Died));
     }
@@ -376,7 +340,7 @@ impl Inbox {
     pub(crate) fn end_behind(&self, end: End) {
         let mut state = self.lock();
         if !state.ended {
-            state.queue.push_back(Piece::End(end));
+            state.queue.push(Piece::End(end), 0);
             state.work.queued = true;
             self.changed.notify_all();
         }
@@ -384,15 +348,21 @@ impl Inbox {
 
     /// Drops what has not been placed: nobody is left to receive it, or it must not wait any longer.
     pub(crate) fn clear(&self) {
-        let mut state = self.lock();
-        state.queue.clear();
-        state.queued_bytes = 0;
+        self.lock().queue.take();
     }
 
     /// Whether enough was placed that the other bridge should be told.
     pub(crate) fn credit_due(&self) -> bool {
         let placed = self.placed.load(Ordering::Relaxed);
         placed.wrapping_sub(self.told.load(Ordering::Relaxed)) >= (self.window / SHARE).max(1)
+    }
+
+    /// Has the session's own thread tell the other bridge of credit, if that is due.
+    pub(crate) fn look_at_credit(&self) {
+        if self.credit_due() {
+            self.lock().work.credit = true;
+            self.changed.notify_all();
+        }
     }
 
     /// Gives the producer, so that what comes is placed at once; what has come meanwhile is the caller's.
@@ -408,16 +378,15 @@ impl Inbox {
 
     /// What came first of what was not placed.
     pub(crate) fn next(&self) -> Option<Piece> {
-        self.lock().queue.pop_front()
+        self.lock().queue.pop()
     }
 
     pub(crate) fn put_back(&self, piece: Piece) {
-        self.lock().queue.push_front(piece);
+        self.lock().queue.put_back(piece);
     }
 
     pub(crate) fn placed_whole(&self, payload: &ZBytes) {
-        let mut state = self.lock();
-        state.queued_bytes = state.queued_bytes.saturating_sub(payload.len() as u64);
+        self.lock().queue.placed_whole(payload);
     }
 
     /// Nothing more goes into the ring here.
@@ -425,18 +394,44 @@ impl Inbox {
         let pieces = {
             let mut state = self.lock();
             state.ended = true;
-            state.queued_bytes = 0;
-            std::mem::take(&mut state.queue)
+            state.queue.take()
         };
         pieces.iter().for_each(|piece| self.drop_unplaced(piece));
     }
 
     pub(crate) fn queued_bytes(&self) -> u64 {
-        self.lock().queued_bytes
+        self.lock().queue.bytes()
     }
 
     /// What was wrong first, once.
     pub(crate) fn wrong(&self) -> Option<String> {
         self.lock().wrong.take()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+
+    #[test]
+    fn nothing_comes_behind_an_end() {
+        let lane: Lane =
+            serde_json::from_str(r#"{"slot_size": 8, "slot_count": 1, "kind": "Bytes"}"#).unwrap();
+        for behind in [Kind::SenderEnded, Kind::Data] {
+            let inbox = Inbox::new(7, lane, 1);
+            let comes = |kind, number| {
+                let header = Header { kind, again: false, session: 7, number, received: 0, placed: 0 };
+                inbox.take(&Frame::of_end(End::Closed).finish(&header));
+            };
+            // The ring is full, so that the end waits, and could be told again and again.
+            comes(Kind::SenderEnded, 1);
+            // What the other direction says still counts.
+            comes(Kind::ReceiverEnded, 2);
+            assert_eq!(inbox.wrong(), None);
+            comes(behind, 3);
+            assert!(inbox.wrong().is_some_and(|what| what.contains("behind its end")), "{behind:?}");
+        }
     }
 }

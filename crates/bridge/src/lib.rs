@@ -17,9 +17,11 @@ mod link;
 mod options;
 mod outbox;
 mod place;
+mod queue;
 mod server;
 mod session;
 mod shared;
+mod work;
 
 use std::path::Path;
 

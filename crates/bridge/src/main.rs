@@ -5,7 +5,7 @@ mod args;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -17,6 +17,8 @@ use crate::args::Args;
 
 /// How often figures are shown.
 const SECOND: Duration = Duration::from_secs(1);
+/// Names of which it is known what was said last.
+const SAID: usize = 1000;
 
 enum Exit {
     Success = 0,
@@ -64,38 +66,45 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
         }),
     )?;
     let mut display = Display::new(args.json);
-    display.say("ready")?;
+    display.say("ready");
+    let shown = show(args.once, &bridge, &news, &mut display);
+    // In order, also if nobody reads any more what is shown here.
+    bridge.stop()?;
+    let exit = shown?;
+    while let Ok(News::Event(name, event)) = news.try_recv() {
+        display.event(&name, &event);
+    }
+    display.say("ended");
+    Ok(exit)
+}
+
+/// Shows what happens until it is over.
+fn show(once: bool, bridge: &Bridge, news: &Receiver<News>, display: &mut Display) -> anyhow::Result<Exit> {
     let mut next = Instant::now() + SECOND;
-    let exit = loop {
+    loop {
         match news.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok(News::Event(name, event)) => {
-                display.event(&name, &event)?;
+                display.event(&name, &event);
                 let exit = match event {
                     Event::Ended(Ending::Closed | Ending::Left) => Exit::Success,
                     Event::Ended(_) => Exit::Lost,
                     Event::Refused(_) => Exit::Refused,
                     _ => continue,
                 };
-                if args.once {
-                    break exit;
+                if once {
+                    return Ok(exit);
                 }
             }
-            Ok(News::End) | Err(RecvTimeoutError::Disconnected) => break Exit::Success,
+            Ok(News::End) | Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Success),
             Err(RecvTimeoutError::Timeout) => {
-                display.figures(&bridge.figures())?;
+                display.figures(&bridge.figures()).context("cannot show figures")?;
                 next = Instant::now() + SECOND;
             }
         }
         if bridge.has_stopped() {
-            break Exit::Success;
+            return Ok(Exit::Success);
         }
-    };
-    bridge.stop()?;
-    while let Ok(News::Event(name, event)) = news.try_recv() {
-        display.event(&name, &event)?;
     }
-    display.say("ended")?;
-    Ok(exit)
 }
 
 /// Where a person looks: a line that changes. Elsewhere: lines, when there is something new.
@@ -117,25 +126,26 @@ impl Display {
         Self { json, line, last: HashMap::new(), said: HashMap::new() }
     }
 
-    fn say(&self, text: &str) -> io::Result<()> {
+    /// Channels go on if nobody reads it.
+    fn say(&self, text: &str) {
         match &self.line {
-            Some(line) => {
-                line.println(text);
-                Ok(())
-            }
-            None => writeln!(io::stderr(), "{text}"),
+            Some(line) => line.println(text),
+            None => drop(writeln!(io::stderr(), "{text}")),
         }
     }
 
     /// Says it, but not again and again.
-    fn event(&mut self, name: &str, event: &Event) -> io::Result<()> {
+    fn event(&mut self, name: &str, event: &Event) {
         let text = event.to_string();
         if self.said.get(name) == Some(&text) && matches!(event, Event::Refused(_)) {
-            return Ok(());
+            return;
         }
-        self.say(&format!("{name}: {text}"))?;
+        self.say(&printable(&format!("{name}: {text}")));
+        // Names may come from anywhere, and ever new ones.
+        if self.said.len() >= SAID {
+            self.said.clear();
+        }
         self.said.insert(name.to_owned(), text);
-        Ok(())
     }
 
     fn figures(&mut self, all: &[Figures]) -> io::Result<()> {
@@ -155,7 +165,10 @@ impl Display {
             }
         }
         self.last = all.iter().map(|figures| (figures.name.clone(), figures.clone())).collect();
-        let Some(line) = &self.line else { return texts.iter().try_for_each(|text| self.say(text)) };
+        let Some(line) = &self.line else {
+            texts.iter().for_each(|text| self.say(text));
+            return Ok(());
+        };
         line.set_message(match &*texts {
             [] => format!("{} channels, nothing new", all.len()),
             texts => texts.join("; "),
@@ -163,6 +176,11 @@ impl Display {
         line.tick();
         Ok(())
     }
+}
+
+/// Text from elsewhere, without anything that moves a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// One channel in a second.

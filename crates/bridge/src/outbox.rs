@@ -5,6 +5,7 @@
 //! for what it misses.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use zenoh::Wait;
@@ -22,6 +23,8 @@ pub(crate) struct Outbox {
     /// What came the other way, which every frame tells.
     inbox: Arc<Inbox>,
     sent: Mutex<Sent>,
+    /// Frames that are kept, as far as is known without the lock.
+    kept: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +36,7 @@ struct Sent {
 
 impl Outbox {
     pub(crate) fn new(publisher: Publisher<'static>, session: u64, inbox: Arc<Inbox>) -> Self {
-        Self { publisher, session, inbox, sent: Mutex::default() }
+        Self { publisher, session, inbox, sent: Mutex::default(), kept: AtomicUsize::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sent> {
@@ -42,12 +45,21 @@ impl Outbox {
 
     /// Sends the next frame. Waits while Zenoh is congested.
     pub(crate) fn send(&self, kind: Kind, frame: Frame) -> Result<(), BridgeError> {
-        let mut sent = self.lock();
-        sent.forget(self.inbox.acknowledged());
+        let sent = self.send_alone(kind, frame);
+        // A note that gave way to this frame may have had more to tell. The other fence is in `note`: either it finds the
+        // lock free, or what it would have told of is seen here.
+        fence(Ordering::SeqCst);
+        self.inbox.look_at_credit();
+        sent
+    }
+
+    fn send_alone(&self, kind: Kind, frame: Frame) -> Result<(), BridgeError> {
+        let mut sent = self.unacknowledged();
         sent.number += 1;
         let payload = frame.finish(&self.header(kind, false, sent.number));
         let number = sent.number;
         sent.kept.push_back((number, payload.clone()));
+        self.kept.store(sent.kept.len(), Ordering::Relaxed);
         self.publisher.put(payload).wait().map_err(BridgeError::zenoh("send"))
     }
 
@@ -55,8 +67,10 @@ impl Outbox {
         self.send(kind, Frame::of_end(end))
     }
 
-    /// Sends what stands in a header, unless a frame is on its way that tells it anyway.
+    /// Sends what stands in a header, unless a frame is being sent: that is a sign of life too, and whoever sends it looks
+    /// afterwards whether credit is still to be told.
     pub(crate) fn note(&self, again: bool) -> Result<(), BridgeError> {
+        fence(Ordering::SeqCst);
         let sent = match self.sent.try_lock() {
             Ok(sent) => sent,
             Err(TryLockError::WouldBlock) if !again => return Ok(()),
@@ -68,8 +82,7 @@ impl Outbox {
 
     /// Sends again what the other bridge does not have.
     pub(crate) fn send_again(&self) -> Result<usize, BridgeError> {
-        let mut sent = self.lock();
-        sent.forget(self.inbox.acknowledged());
+        let sent = self.unacknowledged();
         for (_, payload) in &sent.kept {
             self.publisher.put(payload.clone()).wait().map_err(BridgeError::zenoh("send"))?;
         }
@@ -78,14 +91,20 @@ impl Outbox {
 
     /// Whether the other bridge has everything.
     pub(crate) fn is_empty(&self) -> bool {
-        let mut sent = self.lock();
-        sent.forget(self.inbox.acknowledged());
-        sent.kept.is_empty()
+        self.unacknowledged().kept.is_empty()
     }
 
     /// Frames that the other bridge has not said to have.
     pub(crate) fn on_their_way(&self) -> usize {
-        self.sent.try_lock().map_or(0, |sent| sent.kept.len())
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// What the other bridge does not have.
+    fn unacknowledged(&self) -> MutexGuard<'_, Sent> {
+        let mut sent = self.lock();
+        sent.forget(self.inbox.acknowledged());
+        self.kept.store(sent.kept.len(), Ordering::Relaxed);
+        sent
     }
 
     fn header(&self, kind: Kind, again: bool, number: u64) -> Header {
@@ -100,5 +119,52 @@ impl Sent {
         while self.kept.front().is_some_and(|(number, _)| *number <= acknowledged) {
             self.kept.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::hello::Lane;
+
+    #[test]
+    fn credit_that_a_note_did_not_tell_is_told_later() {
+        let quiet = ["tcp/127.0.0.1:0".to_owned()];
+        let zenoh = crate::open(None, &[], &quiet).unwrap();
+        let lane = r#"{"slot_size": 8, "slot_count": 1, "kind": "Bytes"}"#;
+        let lane: Lane = serde_json::from_str(lane).unwrap();
+        let inbox = Arc::new(Inbox::new(7, lane, 1));
+        // Zenoh is congested: whoever sends waits until this lets go.
+        let ((began, begins), (go_on, goes_on)) = (channel(), channel::<()>());
+        let goes_on = Mutex::new(goes_on);
+        let congested = zenoh.declare_subscriber("t/outbox").callback(move |_| {
+            began.send(()).unwrap();
+            let _ = goes_on.lock().unwrap().recv();
+        });
+        let _congested = congested.wait().unwrap();
+        let publisher = zenoh.declare_publisher("t/outbox").wait().unwrap();
+        let outbox = Outbox::new(publisher, 7, Arc::clone(&inbox));
+        thread::scope(|scope| {
+            let sends = scope.spawn(|| outbox.send(Kind::Data, Frame::with_capacity(0)));
+            begins.recv().unwrap();
+            // A message comes, and needs no room any more.
+            inbox.end();
+            let mut frame = Frame::with_capacity(0);
+            frame.push(b"message");
+            let header =
+                Header { kind: Kind::Data, again: false, session: 7, number: 1, received: 0, placed: 0 };
+            inbox.take(&frame.finish(&header));
+            assert!(inbox.wait(Instant::now()).credit);
+            outbox.note(false).unwrap();
+            assert!(!inbox.wait(Instant::now()).credit, "as far as the session's thread knows, it was told");
+            drop(go_on);
+            sends.join().unwrap().unwrap();
+        });
+        assert!(inbox.wait(Instant::now()).credit);
     }
 }

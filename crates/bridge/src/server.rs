@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use capnproto_shm_transport::{AcceptError, Channels, Life, Server, Side, Transport};
 use zenoh::query::Query;
@@ -18,6 +18,8 @@ use crate::shared::{Event, Place, Shared, random, spawn, tell};
 
 /// How often the other bridge is asked for its server.
 const ASK: Duration = Duration::from_millis(500);
+/// How long it is left alone once something was wrong.
+const REST: Duration = Duration::from_secs(5);
 /// How long a server may take to take a client.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long a wait for a client lasts before everything else has its turn.
@@ -27,8 +29,13 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) fn stand_in(shared: &Arc<Shared>) {
     let crate::Names::One(name) = &shared.options.names else { return };
     let mut said = None;
+    // Those who have a channel keep it while the server over there takes nobody else.
+    let mut clients = Vec::new();
     while !shared.leaves() {
-        if let Err(refusal) = serve(shared, name) {
+        let mut pause = ASK;
+        if let Err(refusal) = serve(shared, name, &mut clients) {
+            // Each hello costs the server a look.
+            pause = REST;
             // Once for each reason.
             let text = refusal.to_string();
             if said.as_ref() != Some(&text) {
@@ -36,12 +43,20 @@ pub(crate) fn stand_in(shared: &Arc<Shared>) {
                 said = Some(text);
             }
         }
-        thread::sleep(ASK);
+        let until = Instant::now() + pause;
+        while !shared.leaves() && Instant::now() < until {
+            thread::sleep(TICK);
+        }
+    }
+    for client in clients {
+        if let Err(panic) = client.join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 }
 
 /// Serves until the other bridge does not take a client, or this one leaves.
-fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
+fn serve(shared: &Arc<Shared>, name: &str, clients: &mut Vec<JoinHandle<()>>) -> Result<(), Refusal> {
     let config = &shared.options.config;
     let is_here = |info: &capnproto_shm_transport::ServerInfo| info.name == name && info.life == Life::Alive;
     if shared.options.side.is_none() && Channels::servers_with(config).unwrap_or_default().iter().any(is_here)
@@ -61,7 +76,6 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
     let mut server = Server::<Transport>::bind(name, &config)?;
     shared.report(name, &Event::Waits);
     let refused = Arc::new(AtomicBool::new(false));
-    let mut clients = Vec::new();
     while !shared.leaves() && !refused.load(Ordering::Relaxed) {
         let client = match server.accept_timeout(TICK) {
             Ok(client) => client,
@@ -71,7 +85,7 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
                 continue;
             }
         };
-        clients.retain(|client: &thread::JoinHandle<()>| !client.is_finished());
+        clients.retain(|client| !client.is_finished());
         let (shared, shape, refused, name) =
             (Arc::clone(shared), shape.clone(), Arc::clone(&refused), name.to_owned());
         clients.push(spawn("bridge: client", move || {
@@ -81,12 +95,6 @@ fn serve(shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
                 refused.store(true, Ordering::Relaxed);
             }
         })?);
-    }
-    drop(server);
-    for client in clients {
-        if let Err(panic) = client.join() {
-            std::panic::resume_unwind(panic);
-        }
     }
     Ok(())
 }

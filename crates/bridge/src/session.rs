@@ -8,9 +8,10 @@ use crate::ending::Ending;
 use crate::error::BridgeError;
 use crate::frame::{End, Frame, Kind};
 use crate::hello::slots_for;
-use crate::inbox::{Piece, Stop};
 use crate::link::{Beat, Link};
 use crate::place::{Misfit, length_at, misfit};
+use crate::queue::Piece;
+use crate::work::Stop;
 use capnproto_shm_transport::{Consumer, Interrupter, Producer, RecvError, SendError, Transport};
 
 /// Bytes of messages that travel together, at most one message more. Each frame costs four wakes: of the program that waits
@@ -124,7 +125,11 @@ fn send(mut consumer: Consumer, link: &Link, window: u64) -> Result<Option<End>,
         hint = frame.len();
         inbox.counters.sent(frame.messages, bytes);
         inbox.counters.credit.store(inbox.credit_left(used, window), Ordering::Relaxed);
-        link.outbox.send(Kind::Data, frame)?;
+        if let Err(error) = link.outbox.send(Kind::Data, frame) {
+            // What was received from the program here is lost with it.
+            consumer.abandon();
+            return Err(error);
+        }
     }
 }
 
@@ -174,6 +179,8 @@ impl Keeper<'_> {
             }
             if self.receives {
                 self.place()?;
+                // The other bridge may wait for just this, and send nothing until it is told.
+                inbox.look_at_credit();
             }
         }
     }

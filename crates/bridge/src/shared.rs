@@ -143,9 +143,9 @@ impl Shared {
         self.options.window.unwrap_or((4 << 20) / lane.slot_size.max(1) as u64).max(slots)
     }
 
-    /// Whether the channel has a session.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.live().values().any(|live| live.name == name)
+    /// Which side this bridge is in the channel's session, if it has one.
+    pub(crate) fn side_of(&self, name: &str) -> Option<Side> {
+        self.live().values().find(|live| live.name == name).map(|live| live.side)
     }
 
     /// Of all sessions, in the order of the names.

@@ -51,6 +51,29 @@ fn both_ways_in_order_and_of_any_size() {
 }
 
 #[test]
+fn a_slow_reader_is_waited_for_no_longer_than_it_takes() {
+    // No heartbeat comes in time that could tell of credit instead.
+    let world = World::new(&["x", "--timeout", "3600", "--window", "1"]);
+    let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    let (mut to_b, _from_b) = world.create("x").split();
+    let mut b = world.open("x");
+    const MESSAGES: u64 = 500;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..MESSAGES {
+                to_b.send_timeout(&number.to_le_bytes(), LONG).unwrap();
+            }
+            to_b.finish(LONG).unwrap();
+        });
+        for number in 0..MESSAGES {
+            // So that the ring is full, and the window too.
+            thread::sleep(Duration::from_millis(1));
+            assert_eq!(receive(&mut b).unwrap(), number.to_le_bytes());
+        }
+    });
+}
+
+#[test]
 fn the_far_side_finds_the_same_channel() {
     let world = World::new(&["x"]);
     let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
@@ -176,6 +199,25 @@ fn a_bridge_that_is_told_to_end_ends_in_order() {
         drop((a, b));
     }
     eventually("nothing is left", || world.a.left().is_empty() && world.b.left().is_empty());
+}
+
+#[test]
+fn a_bridge_whose_figures_nobody_reads_ends_in_order() {
+    let world = World::new(&["x"]);
+    let far = world.bridge_b(&[]);
+    let connect = format!("tcp/{}", world.link.address);
+    let zenoh = ["--connect", &connect, "--listen", "tcp/127.0.0.1:0"];
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let near = Bridge::start_with(&world.a, &zenoh, &["x", "--json"], writer.into());
+    let mut a = world.create("x");
+    let mut b = world.open("x");
+    assert!(matches!(end(&mut a).1, RecvError::Closed));
+    assert!(matches!(end(&mut b).1, RecvError::Closed));
+    let (code, said) = near.end();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cannot show figures"), "{said}");
+    drop(far);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use capnproto_shm_transport::{ChannelInfo, Config, RecvError, SendError, Transport};
 use common::*;
+use zenoh::Wait;
 
 /// Not a test of its own: the program at one end.
 #[test]
@@ -139,6 +140,32 @@ fn a_network_that_is_gone_is_dead_after_the_timeout() {
     let mut b = world.open("x");
     a.send(b"after").unwrap();
     assert_eq!(receive(&mut b).unwrap(), b"after");
+}
+
+#[test]
+fn a_bridge_that_loses_its_zenoh_is_dead_to_its_program() {
+    let world = World::new(&["x", "--timeout", "2"]);
+    let _far = world.bridge_b(&[]);
+    let listen = ["tcp/127.0.0.1:0".to_owned()];
+    let zenoh = capnp_shm_bridge::open(None, &[format!("tcp/{}", world.link.address)], &listen).unwrap();
+    let mut options = capnp_shm_bridge::Options::new("x", "t");
+    (options.config, options.timeout) = (world.a.config(), Duration::from_secs(2));
+    let bridge = capnp_shm_bridge::Bridge::start(zenoh.clone(), options, Box::new(|_, _| {})).unwrap();
+    let mut a = world.create("x");
+    let mut b = world.open("x");
+    a.send(b"before").unwrap();
+    assert_eq!(receive(&mut b).unwrap(), b"before");
+    zenoh.close().wait().unwrap();
+    // What is sent from here on goes nowhere.
+    let lost = loop {
+        if let Err(error) = a.send(b"after") {
+            break error;
+        }
+    };
+    assert!(matches!(lost, SendError::PeerDead), "{lost}");
+    assert!(matches!(end(&mut a).1, RecvError::PeerDead));
+    assert!(matches!(end(&mut b).1, RecvError::PeerDead));
+    bridge.stop().unwrap();
 }
 
 #[test]

@@ -84,6 +84,31 @@ fn a_name_that_is_taken_at_both_machines_is_refused() {
     assert!(said.contains("in use"), "{said}");
 }
 
+/// A frame of the session that [`hello`] begins.
+fn frame(kind: u8, number: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = b"CSB1".to_vec();
+    bytes.extend([kind, 0, 0, 0]);
+    for word in [5u64, number, 0, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(body);
+    bytes
+}
+
+#[test]
+fn a_name_from_elsewhere_does_not_steer_the_terminal() {
+    let world = World::new(&["--all"]);
+    let mut far = world.bridge_b(&[]);
+    let zenoh = stranger(&world);
+    let hello = hello(1, "\\u001b[31mred", 16, "\"Bytes\"");
+    eventually("an answer", || {
+        let asked = zenoh.get("t/\u{1b}[31mred/hello").payload(hello.as_str());
+        asked.timeout(Duration::from_secs(10)).wait().unwrap().recv().is_ok()
+    });
+    let said = far.hears("[31mred");
+    assert!(!said.contains('\x1b'), "{said:?}");
+}
+
 #[test]
 fn what_is_no_frame_is_counted_and_does_no_harm() {
     let world = World::new(&["x"]);
@@ -96,15 +121,6 @@ fn what_is_no_frame_is_counted_and_does_no_harm() {
     let mut b = world.open("x");
     far.hears("bridged");
     let publisher = zenoh.declare_publisher("t/x/0000000000000005/asks").wait().unwrap();
-    let frame = |kind: u8, number: u64, body: &[u8]| {
-        let mut bytes = b"CSB1".to_vec();
-        bytes.extend([kind, 0, 0, 0]);
-        for word in [5u64, number, 0, 0] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(body);
-        bytes
-    };
     for foreign in [b"".to_vec(), b"hello".to_vec(), vec![0xff; 4096], frame(9, 1, b"")] {
         publisher.put(foreign).wait().unwrap();
     }

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
+use std::time::Duration;
 
-use capnproto_shm_transport::{Channel, RecvError, Server};
+use capnproto_shm_transport::{AcceptError, Channel, Channels, Limits, RecvError, Server, Transport};
 use common::*;
 
 #[test]
@@ -60,6 +62,55 @@ fn a_server_that_dies_is_dead_to_its_clients_and_its_successor_serves() {
         dies.wait().unwrap();
         assert!(matches!(end(&mut client).1, RecvError::PeerDead));
     }
+}
+
+#[test]
+fn a_client_that_was_refused_keeps_no_later_one_out_while_another_stays() {
+    let world = World::new(&["x", "--server", "--timeout", "2"]);
+    let (_near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    let connect = || Transport::connect_with("x", LONG, &world.b.config()).unwrap();
+    let mut server = Server::<Transport>::bind("x", &world.a.config()).unwrap();
+    server.limits(limits(1));
+    let (more, asked) = channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut clients = Vec::new();
+            // Until everybody is served.
+            loop {
+                match asked.try_recv() {
+                    Ok(()) => server.limits(limits(2)),
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => break,
+                }
+                match server.accept_timeout(Duration::from_millis(10)) {
+                    Ok(mut client) => {
+                        let _ = client.send(b"served");
+                        clients.push(client);
+                    }
+                    Err(AcceptError::Timeout) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                // The bridge, which looks in, and those who are gone.
+                clients.retain_mut(|client| matches!(client.try_recv().map(drop), Err(RecvError::Empty)));
+            }
+        });
+        let mut stays = connect();
+        assert_eq!(receive(&mut stays).unwrap(), b"served");
+        // The server has no place for it.
+        assert!(matches!(receive(&mut connect()), Err(RecvError::PeerDead)));
+        // So there is none here for a while, and clients wait.
+        eventually("the name is free", || Channels::servers_with(&world.b.config()).unwrap().is_empty());
+        more.send(()).unwrap();
+        let served = || receive(&mut connect()).is_ok_and(|bytes| bytes == b"served");
+        eventually("another is served", served);
+        drop((more, stays));
+    });
+}
+
+fn limits(clients: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.clients = clients;
+    limits
 }
 
 /// Not a test of its own: the server.

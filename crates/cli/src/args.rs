@@ -275,12 +275,18 @@ pub struct Bench {
     pub peer: Option<String>,
 }
 
+const MOST_SECONDS: f64 = 1e9;
+
 fn octal(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text.trim_start_matches("0o"), 8).map_err(|e| e.to_string())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it is not a number of seconds".to_owned())?;
+    // More than the clock can count is no time to wait.
+    if seconds > MOST_SECONDS {
+        return Err(format!("it is at most {MOST_SECONDS:.0}, about thirty years"));
+    }
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 

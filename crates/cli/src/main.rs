@@ -1,6 +1,6 @@
 //! `capnp-shm`: what `ss`, `top` and `tcpdump` are to sockets, for channels of shared memory.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use capnproto_shm_transport::{CreateError, OpenError, RemoveError};
@@ -15,6 +15,7 @@ mod process;
 mod rates;
 mod schema;
 mod text;
+mod wait;
 
 use args::{Args, Command};
 
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => Exit::Success.into(),
         Err(error) => {
-            eprintln!("capnp-shm: {}", said(&error));
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "capnp-shm: {}", said(&error));
             exit_of(&error).into()
         }
     }

@@ -259,6 +259,23 @@ impl Recorder {
         time: u64,
         bytes: &[u8],
     ) -> anyhow::Result<()> {
+        let written = self.write_one(stream, sequence, missed, time, bytes);
+        written.with_context(|| self.cannot_write())
+    }
+
+    /// What was to be done when it failed.
+    fn cannot_write(&self) -> String {
+        format!("cannot write {}", self.path.display())
+    }
+
+    fn write_one(
+        &mut self,
+        stream: usize,
+        sequence: u64,
+        missed: u64,
+        time: u64,
+        bytes: &[u8],
+    ) -> anyhow::Result<()> {
         self.split_if_due()?;
         let [id, missed_id] = self.file.ids[stream];
         let header = |channel_id| MessageHeader {
@@ -280,7 +297,7 @@ impl Recorder {
     /// Brings what was written to the file, if the last time is a while ago. To be called while nothing comes, too.
     pub fn flush_if_due(&mut self) -> anyhow::Result<()> {
         if self.file.chunk_began.elapsed() >= CHUNK_TIME {
-            self.file.writer.flush()?;
+            self.file.writer.flush().with_context(|| self.cannot_write())?;
             self.file.chunk_began = Instant::now();
         }
         Ok(())
@@ -319,8 +336,8 @@ impl Recorder {
 
     /// Ends the file in order.
     pub fn finish(mut self) -> anyhow::Result<()> {
-        self.file.writer.finish()?;
-        Ok(())
+        let finished = self.file.writer.finish();
+        finished.map(drop).with_context(|| self.cannot_write())
     }
 }
 

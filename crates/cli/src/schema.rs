@@ -96,7 +96,11 @@ pub struct Decoder {
 
 impl Decoder {
     fn start(source: &Path, name: &str) -> anyhow::Result<Self> {
-        let mut child = Command::new("capnp")
+        let mut command = Command::new("capnp");
+        // Ctrl-C is for this program, which ends the tool when it has printed what there is.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .args(["decode", "--short"])
             .arg(source)
             .arg(name)
@@ -115,7 +119,8 @@ impl Decoder {
         input
             .write_all(frame)
             .and_then(|()| input.flush())
-            .context("the `capnp` tool takes no more messages")?;
+            // As text: a broken pipe would look like one of this program's own reader.
+            .map_err(|error| anyhow!("the `capnp` tool takes no more messages ({error})"))?;
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
             bail!("the `capnp` tool cannot decode this message; is the schema the right one?");

@@ -14,10 +14,16 @@ struct Terminal(String);
 
 impl Terminal {
     fn start(place: &Place, args: &[&str]) -> Option<Self> {
-        let terminal = Self(format!("t-cli-{}", std::process::id()));
         let program = place.command(args);
+        let program = [program.get_program()].into_iter().chain(program.get_args());
+        let program: Vec<_> = program.map(|arg| arg.to_str().unwrap()).collect();
+        Self::of("t-cli", &program)
+    }
+
+    fn of(label: &str, program: &[&str]) -> Option<Self> {
+        let terminal = Self(format!("{label}-{}", std::process::id()));
         let mut tmux = terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"]);
-        tmux.arg("--").arg(program.get_program()).args(program.get_args());
+        tmux.arg("--").args(program);
         if !tmux.env("TERM", "xterm-256color").status().is_ok_and(|status| status.success()) {
             println!("skipped: tmux is not installed, or cannot start");
             return None;
@@ -49,6 +55,29 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.tmux(&["kill-server"]).output();
     }
+}
+
+#[test]
+fn a_polite_kill_gives_the_terminal_back() {
+    let place = Place::new();
+    let program = place.command(&["top", "--interval", "100000"]);
+    let program: Vec<_> = [program.get_program()]
+        .into_iter()
+        .chain(program.get_args())
+        .map(|arg| arg.to_str().unwrap())
+        .collect();
+    let script = format!("{}; stty -a; echo over; read line", program.join(" "));
+    let Some(terminal) = Terminal::of("t-cli-killed", &["sh", "-c", &script]) else { return };
+    terminal.shows("0 channels, 0 live");
+    let shell = terminal.tmux(&["list-panes", "-F", "#{pane_pid}"]).output().unwrap().stdout;
+    let shell = String::from_utf8(shell).unwrap();
+    let shell = shell.trim();
+    let child = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let child = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::TERM).unwrap();
+    terminal.shows("over");
+    let screen = terminal.screen();
+    assert!(screen.contains(" icanon") && screen.contains(" echo "), "{screen}");
 }
 
 #[test]

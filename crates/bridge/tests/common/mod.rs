@@ -58,6 +58,10 @@ pub struct Bridge {
 
 impl Bridge {
     pub fn start(site: &Site, zenoh: &[&str], args: &[&str]) -> Self {
+        Self::start_with(site, zenoh, args, log(site))
+    }
+
+    pub fn start_with(site: &Site, zenoh: &[&str], args: &[&str], stdout: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_capnp-shm-bridge"))
             .arg("--dir")
             .arg(&site.0)
@@ -66,7 +70,7 @@ impl Bridge {
             .args(args)
             .env_remove("CAPNPROTO_SHM_DIR")
             .stderr(Stdio::piped())
-            .stdout(log(site))
+            .stdout(stdout)
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

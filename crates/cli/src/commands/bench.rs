@@ -3,19 +3,19 @@
 //! Two processes, as in use: this program starts itself again as the other side. Messages are written and read.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use capnproto_shm_transport::{Config, PollMode, Transport};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::args::{Bench, Place};
 use crate::channel::FORMAT;
-use crate::{Exit, text};
+use crate::{Exit, interrupt, text};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -54,6 +54,7 @@ pub fn run(place: &Place, options: &Bench) -> anyhow::Result<Exit> {
     if let Some(role) = &options.peer {
         return peer(place, options, role);
     }
+    interrupt::watch()?;
     let mut report = Report {
         format: FORMAT,
         size: options.size,
@@ -122,7 +123,7 @@ impl Link {
             Self::Socket(stream, buffer) => {
                 buffer[..8].copy_from_slice(&number.to_ne_bytes());
                 buffer[8..].fill(number as u8);
-                stream.write_all(buffer)?;
+                stream.write_all(buffer).map_err(gone)?;
             }
         }
         Ok(())
@@ -138,11 +139,16 @@ impl Link {
         match self {
             Self::Channel(transport) => number(&transport.recv()?),
             Self::Socket(stream, buffer) => {
-                stream.read_exact(buffer)?;
+                stream.read_exact(buffer).map_err(gone)?;
                 number(buffer)
             }
         }
     }
+}
+
+/// The socket's other end is gone. As text: a broken pipe would look like one of this program's own reader.
+fn gone(error: io::Error) -> anyhow::Error {
+    anyhow!("the other side is gone ({error})")
 }
 
 /// Ends a measurement that goes one way.
@@ -151,44 +157,51 @@ const LAST: u64 = u64::MAX;
 /// This side, and the other process.
 struct End {
     link: Link,
-    child: Child,
-    /// Removed at the end.
-    socket: Option<PathBuf>,
+    other: Other,
+}
+
+/// The other process. Killed when dropped.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl End {
     fn start(place: &Place, options: &Bench, over: &'static str) -> anyhow::Result<Self> {
         let name = format!("capnp-shm-bench-{}", std::process::id());
-        let socket = std::env::temp_dir().join(&name);
-        let spawn = |role: &str| {
+        let spawn = |role: &str, input: Stdio| {
             let mut command = Command::new(std::env::current_exe()?);
             if let Some(dir) = &place.dir {
                 command.arg("--dir").arg(dir);
             }
             command.args(["bench", "--size", &options.size.to_string(), "--peer", role]);
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+            let child = command.stdin(input).stdout(Stdio::piped()).spawn();
+            child.map(Other).context("cannot start the other side")
         };
         if over == "channel" {
             let transport = Transport::create(&name, &config(place, options.size))?;
-            let child = spawn(&format!("channel:{name}")).context("cannot start the other side")?;
-            let mut end = Self { link: Link::Channel(Box::new(transport)), child, socket: None };
+            let other = spawn(&format!("channel:{name}"), Stdio::null())?;
+            let mut end = Self { link: Link::Channel(Box::new(transport)), other };
             if let Link::Channel(transport) = &mut end.link {
                 transport.wait_for_peer(WAIT).context("the other side has not come")?;
             }
             return Ok(end);
         }
-        let _ = std::fs::remove_file(&socket);
-        let listener =
-            UnixListener::bind(&socket).with_context(|| format!("cannot bind {}", socket.display()))?;
-        let child = spawn(&format!("socket:{}", socket.display())).context("cannot start the other side")?;
-        let (stream, _) = listener.accept()?;
-        Ok(Self { link: Link::Socket(stream, vec![0; options.size]), child, socket: Some(socket) })
+        let (stream, theirs) = UnixStream::pair()?;
+        let other = spawn("socket", OwnedFd::from(theirs).into())?;
+        Ok(Self { link: Link::Socket(stream, vec![0; options.size]), other })
     }
 
     fn round_trips(&mut self, over: &'static str, options: &Bench) -> anyhow::Result<Latency> {
         let mut times = Histogram::<u64>::new(3)?;
         let (began, mut number) = (Instant::now(), 0);
         while began.elapsed() < options.time {
+            go_on()?;
             for _ in 0..64 {
                 let sent = Instant::now();
                 self.link.send(number, options.size)?;
@@ -216,6 +229,7 @@ impl End {
         self.link.receive()?;
         let (began, mut count) = (Instant::now(), 0u64);
         while began.elapsed() < options.time {
+            go_on()?;
             for _ in 0..256 {
                 self.link.send(count, options.size)?;
                 count += 1;
@@ -229,13 +243,11 @@ impl End {
         Ok(Rate { over, messages_per_s: rate, bytes_per_s: rate * options.size as f64 })
     }
 
-    fn stop(mut self) -> anyhow::Result<()> {
-        let output = self.child.stdout.take();
-        drop(self.link);
-        if let Some(socket) = &self.socket {
-            let _ = std::fs::remove_file(socket);
-        }
-        if !self.child.wait()?.success() {
+    fn stop(self) -> anyhow::Result<()> {
+        let Self { link, mut other } = self;
+        let output = other.0.stdout.take();
+        drop(link);
+        if !other.0.wait()?.success() {
             let mut said = String::new();
             if let Some(output) = output {
                 BufReader::new(output).read_line(&mut said)?;
@@ -246,6 +258,14 @@ impl End {
     }
 }
 
+/// Whether the user wants no more of it: then nothing is left behind.
+fn go_on() -> anyhow::Result<()> {
+    if interrupt::asked() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
 fn config(place: &Place, size: usize) -> Config {
     let slots = ((4 << 20) / size).clamp(16, 1024).next_power_of_two();
     place.config().slot_size(size).slot_count(slots).poll(PollMode::Spin)
@@ -253,11 +273,14 @@ fn config(place: &Place, size: usize) -> Config {
 
 /// The other side: sends everything back, then counts.
 fn peer(place: &Place, options: &Bench, role: &str) -> anyhow::Result<Exit> {
-    let mut link = match role.split_once(':') {
-        Some(("channel", name)) => {
+    let mut link = match (role, role.split_once(':')) {
+        (_, Some(("channel", name))) => {
             Link::Channel(Box::new(Transport::open_with(name, WAIT, &config(place, options.size))?))
         }
-        Some(("socket", path)) => Link::Socket(UnixStream::connect(Path::new(path))?, vec![0; options.size]),
+        ("socket", _) => {
+            let stream = io::stdin().as_fd().try_clone_to_owned()?;
+            Link::Socket(UnixStream::from(stream), vec![0; options.size])
+        }
         _ => bail!("an unknown role"),
     };
     loop {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::args::{Dump, Place};
 use crate::layout::Layout;
 use crate::schema::{Decoder, Schemas};
+use crate::wait::open_tap;
 use crate::{Exit, interrupt, text};
 
 /// How a message is printed.
@@ -35,24 +36,6 @@ struct Line<'a> {
     bytes: usize,
     /// Hexadecimal.
     data: &'a str,
-}
-
-/// Waits for a channel that can be looked at.
-pub fn open_tap(place: &Place, name: &str, wait: Duration) -> anyhow::Result<Tap> {
-    let began = Instant::now();
-    loop {
-        match Tap::open_with(name, &place.config()) {
-            Ok(tap) => return Ok(tap),
-            Err(OpenError::Timeout { .. }) if began.elapsed() < wait && !interrupt::asked() => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            // How long the library waited is not how long we did.
-            Err(OpenError::Timeout { name, missing, .. }) if !wait.is_zero() => {
-                return Err(OpenError::Timeout { name, waited: wait, missing }.into());
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Where messages come from: a channel at work, or a recording.
@@ -91,7 +74,7 @@ enum Next {
 impl Source {
     fn open(place: &Place, options: &Dump) -> anyhow::Result<(Self, [MessageKind; 2])> {
         let Some(file) = &options.from else {
-            let tap = open_tap(place, &options.name, options.wait)?;
+            let tap = open_tap(&place.config(), &options.name, options.wait)?;
             let info = ChannelInfo::of_with(&options.name, &place.config())?;
             let gone = || OpenError::Timeout {
                 name: options.name.clone(),

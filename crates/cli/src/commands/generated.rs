@@ -21,6 +21,9 @@ pub fn man(directory: &Path) -> anyhow::Result<Exit> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     clap_mangen::generate_to(Args::command(), directory)
         .with_context(|| format!("cannot write man pages to {}", directory.display()))?;
-    println!("man pages are in {}", directory.display());
+    io::Write::write_all(
+        &mut io::stdout(),
+        format!("man pages are in {}\n", directory.display()).as_bytes(),
+    )?;
     Ok(Exit::Success)
 }

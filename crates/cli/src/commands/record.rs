@@ -13,9 +13,10 @@ use capnproto_shm_transport::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::dump::{open_tap, unix_now};
+use super::dump::unix_now;
 use crate::args::{Place, Record};
 use crate::schema::Schemas;
+use crate::wait::{open_side_b, open_tap};
 use crate::{Exit, interrupt, text};
 
 /// Messages that travel to the writer together.
@@ -93,7 +94,7 @@ pub fn run(place: &Place, options: &Record) -> anyhow::Result<Exit> {
             let mut taps = Vec::new();
             let mut streams = Vec::new();
             for name in &options.names {
-                taps.push(open_tap(place, name, options.wait)?);
+                taps.push(open_tap(&place.config(), name, options.wait)?);
                 streams.extend(streams_of(&ChannelInfo::of_with(name, &place.config())?)?);
             }
             let recorder = create(streams)?;
@@ -171,7 +172,7 @@ fn stand_between(
     relay: &str,
     wait: Duration,
 ) -> anyhow::Result<(Ends, Vec<Stream>)> {
-    let near = Transport::open_with(name, wait, &place.config())?;
+    let near = open_side_b(&place.config(), name, wait)?;
     let streams = streams_of(&ChannelInfo::of_with(name, &place.config())?)?;
     let far = create_like(&place.config(), relay, &streams)?;
     let ((to_a, from_a), (to_b, from_b)) = (near.split(), far.split());
@@ -192,8 +193,8 @@ pub fn create_like(config: &Config, name: &str, [a_to_b, b_to_a]: &[Stream; 2]) 
     Ok(Transport::create(name, &config)?)
 }
 
-/// Sends one message as it is, however large, and gives up when the user wants the end. `false` if the channel has ended.
-pub fn send(to: &mut Producer, bytes: &[u8], ends: &dyn Fn() -> bool) -> Result<bool, SendError> {
+/// Sends one message as it is, however large. [`SendError::Timeout`] when the user wants the end.
+pub fn send(to: &mut Producer, bytes: &[u8], ends: &dyn Fn() -> bool) -> Result<(), SendError> {
     loop {
         let sent = if bytes.len() <= to.slot_size() {
             to.send_timeout(bytes, TICK)
@@ -204,16 +205,14 @@ pub fn send(to: &mut Producer, bytes: &[u8], ends: &dyn Fn() -> bool) -> Result<
             })
         };
         match sent {
-            Ok(()) => return Ok(true),
-            Err(SendError::Timeout | SendError::NoPeer) if ends() => return Ok(false),
+            Err(SendError::Timeout | SendError::NoPeer) if ends() => return Err(SendError::Timeout),
             Err(SendError::Timeout | SendError::NoPeer) => {}
-            Err(SendError::Closed | SendError::PeerDead | SendError::Superseded) => return Ok(false),
-            Err(error) => return Err(error),
+            done => return done,
         }
     }
 }
 
-/// Passes one direction on until it ends. Dropping both halves tells both sides.
+/// Passes one direction on until it ends, and tells the one side how the other has.
 fn pass_on(
     mut from: Consumer,
     mut to: Producer,
@@ -233,7 +232,11 @@ fn pass_on(
         match received {
             Ok(_) => {}
             Err(RecvError::Timeout) => continue,
-            Err(_) => break,
+            Err(RecvError::Closed) => break,
+            Err(_) => {
+                batch.send(records);
+                return to.abandon();
+            }
         }
         // Recorded first: what a receiver has seen stands in the file.
         batch.push(stream, sequence, 0, &bytes);
@@ -242,8 +245,12 @@ fn pass_on(
             batch.send(records);
         }
         match send(&mut to, &bytes, &|| shared.ends()) {
-            Ok(true) => {}
-            Ok(false) => break,
+            Ok(()) => {}
+            Err(SendError::Closed | SendError::Timeout) => break,
+            Err(SendError::PeerDead | SendError::Superseded) => {
+                batch.send(records);
+                return from.abandon();
+            }
             Err(error) => {
                 let _ = writeln!(io::stderr(), "capnp-shm: a message cannot be passed on: {error}");
                 break;

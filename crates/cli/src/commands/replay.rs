@@ -11,6 +11,7 @@ use capnproto_shm_transport::{Consumer, Direction, RecvError, SendError, Transpo
 
 use super::record::{create_like, send};
 use crate::args::{Place, Replay, SideName};
+use crate::wait::open_side_b;
 use crate::{Exit, interrupt};
 
 /// How often a wait looks whether the user wants the end.
@@ -48,12 +49,14 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
             if interrupt::asked() {
                 break 'rounds false;
             }
-            let done = send(&mut producer, &message.bytes, &interrupt::asked)
-                .with_context(|| format!("message {sent} cannot be sent"))?;
-            if !done {
-                break 'rounds !interrupt::asked();
+            match send(&mut producer, &message.bytes, &interrupt::asked) {
+                Ok(()) => sent += 1,
+                Err(SendError::Timeout) => break 'rounds false,
+                Err(SendError::Closed | SendError::PeerDead | SendError::Superseded) => {
+                    break 'rounds !interrupt::asked();
+                }
+                Err(error) => return Err(error).with_context(|| format!("message {sent} cannot be sent")),
             }
-            sent += 1;
         }
         if let Some(End::Cut(why)) = recording.end() {
             writeln!(io::stderr(), "capnp-shm: the recording is cut short: {why}")?;
@@ -110,7 +113,7 @@ fn join(place: &Place, options: &Replay, name: &str, streams: &[Stream; 2]) -> a
         SideName::B => {
             let [a_to_b, b_to_a] = streams;
             let config = place.config().sends(b_to_a.kind).receives(a_to_b.kind);
-            Ok(Transport::open_with(name, options.wait, &config)?)
+            open_side_b(&config, name, options.wait)
         }
     }
 }

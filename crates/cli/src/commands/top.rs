@@ -18,10 +18,12 @@ use crate::args::{Place, Top};
 use crate::channel::{Channel, Ring, State as ChannelState, describe, look};
 use crate::rates::Look;
 use crate::schema::Schemas;
-use crate::{Exit, text};
+use crate::{Exit, interrupt, text};
 
 /// Looks that a sparkline shows.
 const HISTORY: usize = 60;
+/// How often it is asked whether somebody wants the end by a signal.
+const TICK: Duration = Duration::from_millis(250);
 
 pub fn run(place: &Place, options: &Top) -> anyhow::Result<Exit> {
     let mut state = State::new(options.filter.clone());
@@ -34,13 +36,17 @@ pub fn run(place: &Place, options: &Top) -> anyhow::Result<Exit> {
     if !io::stdout().is_terminal() {
         bail!("top needs a terminal; use `ls --watch`, or `top --once` to draw one picture");
     }
+    interrupt::watch()?;
     let mut terminal = ratatui::try_init().context("cannot use this terminal")?;
     let result = (|| {
         let mut due = before.at + options.interval.min(Duration::from_millis(200));
         loop {
             terminal.draw(|frame| draw(frame, &mut state))?;
+            if interrupt::asked() {
+                return Ok(Exit::Success);
+            }
             let wait = due.saturating_duration_since(Instant::now());
-            if event::poll(wait)? {
+            if event::poll(wait.min(TICK))? {
                 if let Event::Key(key) = event::read()?
                     && key.kind == KeyEventKind::Press
                 {
@@ -58,7 +64,7 @@ pub fn run(place: &Place, options: &Top) -> anyhow::Result<Exit> {
                         }
                     }
                 }
-            } else {
+            } else if wait <= TICK {
                 let now = look(place)?;
                 due = now.at + options.interval;
                 state.update(&now, &before);

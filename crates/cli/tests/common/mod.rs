@@ -115,6 +115,14 @@ impl Started {
         line.trim_end().to_owned()
     }
 
+    /// Whether Ctrl-C does not simply kill it any more.
+    pub fn catches_ctrl_c(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        // SIGINT is number 2, and the lowest bit is number 1.
+        caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 2 != 0)
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
         use rustix::process::{Pid, Signal, kill_process};

@@ -353,7 +353,8 @@ fn its_waits_end_in_time() {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| a.send(b"late").unwrap());
-        assert_eq!(tap.next(&mut bytes).unwrap().sequence, 0);
+        let Tapped { direction, sequence, missed } = tap.next(&mut bytes).unwrap();
+        assert_eq!((direction, sequence, missed), (Direction::AToB, 0, 0));
     });
     assert_eq!(bytes, b"late");
 }

@@ -70,7 +70,6 @@ pub struct Tap {
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub struct Tapped {
     /// Which way it went.
     pub direction: Direction,

@@ -21,7 +21,12 @@ fn child() {
         say("there");
         hold();
     };
-    play(&[("send", send), ("receive", receive), ("hold", hold_name)]);
+    let join: Role = |args| {
+        let _b = Transport::open(&args[0], LONG).unwrap();
+        say("there");
+        hold();
+    };
+    play(&[("send", send), ("receive", receive), ("hold", hold_name), ("join", join)]);
 }
 
 /// Bytes of message number `index`: its number, then what belongs to that.
@@ -348,7 +353,8 @@ fn its_waits_end_in_time() {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| a.send(b"late").unwrap());
-        assert_eq!(tap.next(&mut bytes).unwrap().sequence, 0);
+        let Tapped { direction, sequence, missed } = tap.next(&mut bytes).unwrap();
+        assert_eq!((direction, sequence, missed), (Direction::AToB, 0, 0));
     });
     assert_eq!(bytes, b"late");
 }
@@ -396,6 +402,19 @@ fn a_death_is_known_and_what_was_sent_is_read_after_it() {
     // The next side A says so.
     let _a = Transport::create(&name, &Config::new()).unwrap();
     assert!(matches!(tap.next(&mut Vec::new()), Err(RecvError::Superseded)));
+}
+
+#[test]
+fn a_death_that_the_other_side_did_not_see_is_no_close() {
+    let name = named("tap-unseen-death");
+    let a = Transport::create(&name, &Config::new()).unwrap();
+    let mut peer = spawn("join", &[&name]);
+    peer.wait_for("there");
+    let mut tap = Tap::open(&name).unwrap();
+    nothing(&mut tap);
+    peer.kill();
+    drop(a);
+    assert!(matches!(tap.next(&mut Vec::new()), Err(RecvError::PeerDead)));
 }
 
 #[test]

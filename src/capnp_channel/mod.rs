@@ -127,11 +127,6 @@ impl<M: Owned, R: Owned> CapnpChannel<M, R> {
         self.0.receiver.reader_options(options);
     }
 
-    /// Payload bytes of a slot in the direction this side sends.
-    pub fn slot_size(&self) -> usize {
-        self.0.sender.slot_size()
-    }
-
     /// Largest frame this side can send, as a span: `slot_size * slot_count` bytes.
     pub fn max_message_size(&self) -> usize {
         self.0.sender.max_message_size()

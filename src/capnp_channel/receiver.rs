@@ -14,7 +14,7 @@ use super::reader::{CapnpMessage, CapnpReader, CapnpWindow};
 use crate::error::RecvError;
 use crate::poll::PollControl;
 use crate::protocol::Side;
-use crate::ring::{Consumer, Interrupter, RingStats, WaitLimit, waiting_forms};
+use crate::ring::{Consumer, RingStats, WaitLimit, waiting_forms};
 use crate::transport::{Listener, ReceiveHalf, half_methods};
 
 /// The receiving half of a [`CapnpChannel`](super::CapnpChannel). Dropping it closes this direction in order.
@@ -123,11 +123,6 @@ impl<R: Owned> CapnpReceiver<R> {
     /// A window on the ring, which holds several messages at once; see [`Consumer::window`](crate::Consumer::window).
     pub fn window(&mut self) -> CapnpWindow<'_, R> {
         CapnpWindow::new(self.consumer.window(), &mut self.table, self.limits)
-    }
-
-    /// A handle by which another thread ends a wait of this half.
-    pub fn interrupter(&self) -> Interrupter {
-        self.consumer.interrupter()
     }
 
     /// Receives in a thread of its own, in bursts, until the handle is dropped or the channel ends; see

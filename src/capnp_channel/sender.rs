@@ -151,13 +151,8 @@ impl<M: Owned> CapnpSender<M> {
         CapnpBatch::new(self.producer.batch())
     }
 
-    /// Payload bytes of a slot: the largest frame that is built in place without
-    /// [`reserve_with_capacity`](Self::reserve_with_capacity).
-    pub fn slot_size(&self) -> usize {
-        self.producer.slot_size()
-    }
-
-    /// Largest frame in bytes, as a span: `slot_size * slot_count`.
+    /// Largest frame in bytes, as a span: `slot_size * slot_count`. One of up to [`slot_size`](Self::slot_size) is built in
+    /// place without [`reserve_with_capacity`](Self::reserve_with_capacity).
     pub fn max_message_size(&self) -> usize {
         self.producer.max_message_size()
     }

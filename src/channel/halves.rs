@@ -10,7 +10,7 @@ use super::value::{PodBatch, PodMut, PodRef, PodWindow};
 use crate::error::{RecvError, SendError};
 use crate::poll::PollControl;
 use crate::protocol::{MAX_SLOT_ALIGN, Side};
-use crate::ring::{Consumer, Interrupter, Producer, RingStats, WaitLimit, waiting_forms};
+use crate::ring::{Consumer, Producer, RingStats, WaitLimit, waiting_forms};
 use crate::transport::{Carries, Listener, Payload, ReceiveHalf, SendHalf, half_methods};
 
 /// The sending half of a [`Channel`](crate::Channel): reserve a value, fill it, commit it.
@@ -190,11 +190,6 @@ impl<R: Pod> Receiver<R> {
     /// A window on the ring, which holds several values at once; see [`Consumer::window`].
     pub fn window(&mut self) -> PodWindow<'_, R> {
         PodWindow::new(self.consumer.window())
-    }
-
-    /// A handle by which another thread ends a wait of this half.
-    pub fn interrupter(&self) -> Interrupter {
-        self.consumer.interrupter()
     }
 
     /// Receives in a thread of its own, until the handle is dropped or the channel ends; see [`Consumer::listen`].

@@ -56,7 +56,7 @@ pub enum SendError {
     },
     /// The peer put something impossible into shared memory; this half stays unusable.
     #[error("the channel is corrupt and no longer usable: {0}")]
-    Corrupt(Corruption),
+    Corrupt(#[source] Corruption),
     /// Building the Cap'n Proto message failed.
     #[cfg(feature = "capnp")]
     #[error("building the message failed: {0}")]
@@ -106,7 +106,7 @@ pub enum RecvError {
     Superseded,
     /// The peer put something impossible into shared memory; this half stays unusable.
     #[error("the channel is corrupt and no longer usable: {0}")]
-    Corrupt(Corruption),
+    Corrupt(#[source] Corruption),
 }
 
 /// Takes an error of a channel for what it would be of a socket, and keeps it as the source.
@@ -147,7 +147,19 @@ into_io_error!(SendError:
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use super::*;
+
+    #[test]
+    fn corruption_is_kept_as_the_source() {
+        let corruption = Corruption { word: "tail - head", found: 9, allowed: 4 };
+        let errors: [Box<dyn Error>; 2] =
+            [Box::new(SendError::Corrupt(corruption)), Box::new(RecvError::Corrupt(corruption))];
+        for error in errors {
+            assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&corruption));
+        }
+    }
 
     #[test]
     fn an_error_of_a_channel_is_what_it_would_be_of_a_socket_and_says_the_same() {

@@ -70,7 +70,6 @@ pub struct Tap {
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub struct Tapped {
     /// Which way it went.
     pub direction: Direction,
@@ -231,12 +230,15 @@ impl Tap {
     /// How both directions have ended, if they have.
     fn end(&mut self) -> Option<RecvError> {
         self.probe();
-        let ends = [self.direction_end(0), self.direction_end(1)];
-        let [Some(one), Some(other)] = ends else { return None };
-        Some(match (one, other) {
-            (End::Superseded, _) | (_, End::Superseded) => RecvError::Superseded,
-            (End::Died, _) | (_, End::Died) => RecvError::PeerDead,
-            _ => RecvError::Closed,
+        let ends = [self.direction_end(0)?, self.direction_end(1)?];
+        // A side whose death the other one did not see is dead by its lock alone, perhaps only since the last probe.
+        self.ask();
+        Some(if ends.contains(&End::Superseded) {
+            RecvError::Superseded
+        } else if ends.contains(&End::Died) || self.lives.contains(&Life::Dead) {
+            RecvError::PeerDead
+        } else {
+            RecvError::Closed
         })
     }
 
@@ -263,6 +265,11 @@ impl Tap {
             return;
         }
         self.probed = Some(now);
+        self.ask();
+    }
+
+    /// Asks whether the sides live.
+    fn ask(&mut self) {
         let [a_to_b, b_to_a] = [&self.rings[0].segment, &self.rings[1].segment];
         self.lives = [life(Side::A, a_to_b, Some(b_to_a)), life(Side::B, b_to_a, Some(a_to_b))];
     }

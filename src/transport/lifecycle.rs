@@ -231,7 +231,7 @@ fn open_old(path: &Path, direction: Direction) -> Result<Option<SegmentFile>, Fa
 }
 
 /// Removes what a dead side A left.
-pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
+pub(crate) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
     let paths = Paths::of(name, config)?;
     let removed = remove_both(name, &paths);
     if !matches!(removed, Err(RemoveError::InUse { .. })) {

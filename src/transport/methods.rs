@@ -1,4 +1,4 @@
-//! The methods that every kind of channel has, written once: of the whole channel, of a half on the channel, of a typed half.
+//! The methods that every kind of channel has, written once: its own, and those of its halves on it.
 
 /// Gives a channel type the methods that every kind has.
 macro_rules! duplex_methods {
@@ -163,6 +163,43 @@ macro_rules! duplex_methods {
                 self.0.receiver.consumer().interrupter()
             }
 
+            /// Removes what a dead side A left under `name`, whatever its messages were.
+            ///
+            /// # Errors
+            ///
+            /// [`RemoveError::NotFound`](crate::RemoveError::NotFound) if there is nothing,
+            /// [`InUse`](crate::RemoveError::InUse) if a live side A holds the name,
+            /// [`Segment`](crate::RemoveError::Segment) if what stands there is not ours,
+            /// [`Config`](crate::RemoveError::Config) for an invalid name, [`Io`](crate::RemoveError::Io) if the system
+            /// refuses.
+            pub fn remove(name: &str) -> Result<(), $crate::error::RemoveError> {
+                Self::remove_with(name, &Config::new())
+            }
+
+            /// The same in the directory of a configuration; see [`Config::directory`].
+            ///
+            /// # Errors
+            ///
+            /// As [`remove`](Self::remove).
+            pub fn remove_with(name: &str, config: &Config) -> Result<(), $crate::error::RemoveError> {
+                $crate::transport::remove(name, config)
+            }
+
+            /// What side A gave to [`Config::message_tag`]; empty if nothing.
+            pub fn message_tag(&self) -> String {
+                self.0.sender.producer().guard().pair.rx.fixed.tag()
+            }
+
+            /// The number of this life of the channel: another `create`, another number.
+            pub fn generation(&self) -> u64 {
+                self.0.sender.producer().guard().pair.rx.fixed.generation
+            }
+
+            /// Payload bytes of a slot in the direction this side sends.
+            pub fn slot_size(&self) -> usize {
+                self.0.sender.producer().slot_size()
+            }
+
             /// Slots in the direction this side sends.
             pub fn slot_count(&self) -> usize {
                 self.0.sender.producer().slot_count()
@@ -232,70 +269,3 @@ macro_rules! delegate {
     };
 }
 pub(crate) use delegate;
-
-/// Gives a typed half the methods that say what it is: its producer's or consumer's.
-macro_rules! half_methods {
-    ([$($generics:tt)*] $half:ident [$($types:tt)*], $inner:ident: $error:ident) => {
-        impl<$($generics)*> $half<$($types)*> {
-            /// Which side of the channel this is.
-            pub fn side(&self) -> Side {
-                self.$inner.side()
-            }
-
-            /// Slots of this direction.
-            pub fn slot_count(&self) -> usize {
-                self.$inner.slot_count()
-            }
-
-            /// A descriptor for event loops; see [`Consumer::arm`](crate::Consumer::arm).
-            ///
-            /// # Errors
-            ///
-            /// If the system gives no descriptor, or no thread to watch the peer's life.
-            #[cfg(unix)]
-            pub fn wait_fd(&self) -> ::std::io::Result<::std::os::fd::BorrowedFd<'_>> {
-                self.$inner.wait_fd()
-            }
-
-            /// The handle of an event for event loops; see [`Consumer::arm`](crate::Consumer::arm).
-            ///
-            /// # Errors
-            ///
-            /// If the system gives no event, or no thread to watch the peer's life.
-            #[cfg(windows)]
-            pub fn wait_handle(&self) -> ::std::io::Result<::std::os::windows::io::BorrowedHandle<'_>> {
-                self.$inner.wait_handle()
-            }
-
-            /// Prepares to wait in an event loop; see [`Consumer::arm`](crate::Consumer::arm).
-            ///
-            /// # Errors
-            ///
-            /// As [`Consumer::arm`](crate::Consumer::arm).
-            pub fn arm(&mut self) -> Result<bool, $error> {
-                self.$inner.arm()
-            }
-
-            /// Slots in use: published and not yet released.
-            pub fn used_slots(&self) -> usize {
-                self.$inner.used_slots()
-            }
-
-            /// Slots that the sender can fill now without waiting.
-            pub fn free_slots(&self) -> usize {
-                self.$inner.free_slots()
-            }
-
-            /// Figures of this direction, now.
-            pub fn stats(&self) -> RingStats {
-                self.$inner.stats()
-            }
-
-            /// A handle on both sides' poll modes.
-            pub fn poll_control(&self) -> PollControl {
-                self.$inner.poll_control()
-            }
-        }
-    };
-}
-pub(crate) use half_methods;

@@ -1,6 +1,7 @@
 //! One side of a channel: both rings, from creation to the end. [`Transport`] carries bytes.
 
 mod duplex;
+mod half;
 mod kind;
 mod lifecycle;
 mod listener;
@@ -11,14 +12,15 @@ mod stats;
 use std::time::Duration;
 
 pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf};
+pub(crate) use half::half_methods;
 pub use kind::{Declared, Kind, NewSide, Peer};
-pub(crate) use lifecycle::bytes;
+pub(crate) use lifecycle::{bytes, remove};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use lifecycle::{create, open};
 #[cfg(target_os = "linux")]
 pub(crate) use lifecycle::{create_anonymous, open_anonymous};
 pub use listener::Listener;
-pub(crate) use methods::{delegate, duplex_methods, half_methods};
+pub(crate) use methods::{delegate, duplex_methods};
 #[cfg(feature = "capnp")]
 pub(crate) use payload::LEAST_FRAME;
 #[cfg(target_os = "linux")]
@@ -27,7 +29,7 @@ pub(crate) use payload::{Payload, Payloads};
 pub use stats::{Stats, StatsHandle};
 
 use crate::config::{Config, MessageKind};
-use crate::error::{CreateError, OpenError, RecvError, RemoveError, SendError};
+use crate::error::{CreateError, OpenError, RecvError, SendError};
 use crate::poll::PollControl;
 use crate::protocol::Side;
 use crate::ring::{Batch, Consumer, Interrupter, Producer, ReadSlot, Window, WriteSlot};
@@ -114,35 +116,10 @@ impl Carries for Consumer {
 duplex_methods!([] Transport [] where []; Producer, Consumer; "Transport");
 
 impl Transport {
-    /// Removes what a dead side A left under `name`.
-    ///
-    /// # Errors
-    ///
-    /// [`RemoveError::NotFound`] if there is nothing, [`RemoveError::InUse`] if a live side A holds the name,
-    /// [`RemoveError::Segment`] if what stands there is not ours, [`RemoveError::Config`] for an invalid name,
-    /// [`RemoveError::Io`] if the system refuses.
-    pub fn remove(name: &str) -> Result<(), RemoveError> {
-        Self::remove_with(name, &Config::new())
-    }
-
-    /// The same in the directory of a configuration; see [`Config::directory`].
-    ///
-    /// # Errors
-    ///
-    /// As [`remove`](Self::remove).
-    pub fn remove_with(name: &str, config: &Config) -> Result<(), RemoveError> {
-        lifecycle::remove(name, config)
-    }
-
     /// Receives in a thread of its own; see [`Consumer::listen`].
     pub fn listen(self, callback: impl FnMut(&[u8]) + Send + 'static) -> (Producer, Listener) {
         let (producer, consumer) = self.split();
         (producer, consumer.listen(callback))
-    }
-
-    /// Payload bytes of a slot in the direction this side sends.
-    pub fn slot_size(&self) -> usize {
-        self.0.sender.slot_size()
     }
 
     /// What the messages are that this side sends, as side A wrote it into the channel.
@@ -166,16 +143,6 @@ impl Transport {
     /// What the messages are that this side receives, as side A wrote it into the channel.
     pub fn receives(&self) -> MessageKind {
         MessageKind::of(self.0.sender.guard().pair.rx.identity())
-    }
-
-    /// What side A gave to [`Config::message_tag`]; empty if nothing.
-    pub fn message_tag(&self) -> String {
-        self.0.sender.guard().pair.rx.fixed.tag()
-    }
-
-    /// The number of this life of the channel: another `create`, another number.
-    pub fn generation(&self) -> u64 {
-        self.0.sender.guard().pair.rx.fixed.generation
     }
 
     /// Largest message this side can send, as a span: `slot_size * slot_count` bytes.

@@ -182,7 +182,7 @@ def test_in_a_task(ends):
     "other",
     [
         np.dtype([("id", "u8"), ("price", "f8")], align=True),
-        np.dtype([("id", "u8"), ("price", "f8"), ("parts", "u2", 4)]),
+        np.dtype([("flag", "u1"), ("id", "u8"), ("price", "f8"), ("rest", "u1", 7)]),
         np.dtype(("u4", 6)),
     ],
 )
@@ -190,6 +190,24 @@ def test_types_that_differ_are_refused(ends, name, other):
     ends[1].close()
     with pytest.raises(cst.Mismatch, match="a Pod type of 24 bytes, aligned to 8"):
         cst.Channel.open(name, other, timeout=WAIT)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "align"),
+    [
+        ([("id", "u8"), ("price", "f8"), ("parts", "u2", 4)], 8),
+        ([("id", "u4"), ("inner", [("a", "u2"), ("b", "u2")])], 4),
+        (([("a", "u2"), ("b", "u2")], 3), 2),
+        ([("flag", "u1"), ("id", "u8")], 1),
+        ([("id", "u8"), ("flag", "u1")], 1),
+        (("f4", (2, 3)), 4),
+        ("S5", 1),
+    ],
+)
+def test_a_type_that_lies_as_in_c_has_cs_alignment(name, dtype, align):
+    with cst.Channel.create(name, dtype):
+        kind = cst.info(name).a_to_b
+        assert kind.endswith(f"aligned to {align}"), kind
 
 
 def test_each_direction_has_its_type(frames, name):

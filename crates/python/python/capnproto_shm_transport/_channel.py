@@ -201,12 +201,27 @@ class FrameWindow:
         self._window.__exit__(exception, value, traceback)
 
 
+def alignment(dtype: np.dtype[Any]) -> int:
+    """Say what C's `alignof` says of a type: of a structured one the largest of its fields', 1 if they lie elsewhere than in C.
+
+    numpy itself says 1 of every structured type that was not made with `align=True`, also if it lies in memory as C's does.
+    """
+    if dtype.subdtype is not None:
+        return alignment(dtype.base)
+    if dtype.fields is None or dtype.isalignedstruct:
+        return dtype.alignment
+    fields = [(offset, alignment(field)) for field, offset, *_ in dtype.fields.values()]
+    align = max((each for _, each in fields), default=1)
+    as_in_c = dtype.itemsize % align == 0 and all(offset % each == 0 for offset, each in fields)
+    return align if as_in_c else 1
+
+
 def identity(dtype: np.dtype[Any]) -> Kind:
     """Say what the header records of values of a type: what Rust's `size_of` and `align_of` say of the same struct."""
     if dtype.hasobject:
         message = f"{dtype} has Python objects in it, which mean nothing to another process; use numbers"
         raise TypeError(message)
-    align = dtype.alignment
+    align = alignment(dtype)
     if dtype.itemsize == 0 or dtype.itemsize % align or align > MAX_ALIGN:
         message = (
             f"{dtype} has {dtype.itemsize} bytes and alignment {align}; a value has at least one byte and a multiple of its "
@@ -220,7 +235,7 @@ class Channel(Duplex):
     """One side of a channel of values of numpy types, built and read in their slots.
 
     It meets a Rust `Channel<T>` and a C++ `Channel<T>` whose type has the same size and alignment, and the same tag. A
-    structured type is C's struct if it is made with `align=True`.
+    structured type is C's struct if its fields lie as in C: `align=True` sees to that.
 
     >>> import numpy as np
     >>> import capnproto_shm_transport as cst

@@ -83,8 +83,8 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
         findings.push(Finding::about(&server.name, "server", found, &advice));
     }
     if findings.is_empty() {
-        let count = look.channels.len();
-        findings.push(Finding::new(Level::Ok, "channels", format!("{count} channels, nothing wrong"), ""));
+        let count = text::counted(look.channels.len() as u64, "channel");
+        findings.push(Finding::new(Level::Ok, "channels", format!("{count}, nothing wrong"), ""));
     }
     let used = look
         .channels

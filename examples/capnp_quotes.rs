@@ -41,6 +41,7 @@ fn both(name: &str) -> Result<(), Box<dyn Error>> {
 fn venue(name: &str) -> Result<(), Box<dyn Error>> {
     let config = Config::new().slot_size(2048).slot_count(64).message_tag("quotes/1");
     let mut channel = CapnpChannel::<quotes::Owned, book::Owned>::create(name, &config)?;
+    channel.wait_for_peer(PATIENCE).map_err(|error| format!("no desk: {error}"))?;
 
     for round in 0..ROUNDS {
         // Built where the desk will read it: nothing is serialized or copied.

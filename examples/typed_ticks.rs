@@ -56,7 +56,7 @@ fn feed(name: &str, made: impl FnOnce() -> Result) -> Result {
     let config = Config::new().message_tag("ticks/1");
     let mut channel = Channel::<Tick, u8>::create(name, &config)?;
     made()?;
-    channel.wait_for_peer(PATIENCE)?;
+    channel.wait_for_peer(PATIENCE).map_err(|error| format!("no subscriber: {error}"))?;
 
     for n in 0..BURST + SINGLE {
         if n >= BURST {

@@ -89,7 +89,7 @@ fn share_out(name: &str) -> Result<(), Box<dyn Error>> {
     let (mut workers, mut next) = (HashMap::new(), SERVER + 1);
     let mut requests: VecDeque<u64> = (0..NUMBERS).collect();
     let (mut primes, mut died) = (BTreeMap::new(), 0);
-    while primes.len() < NUMBERS as usize {
+    while primes.len() < NUMBERS as usize || died == 0 {
         for key in set.wait(Some(PATIENCE))?.to_vec() {
             if key == SERVER {
                 match server.try_accept() {
@@ -125,7 +125,10 @@ fn share_out(name: &str) -> Result<(), Box<dyn Error>> {
         if died == 0 && primes.len() > NUMBERS as usize / 2 {
             children[0].kill()?;
         }
-        workers.values_mut().for_each(|worker| worker.feed(&mut requests));
+        // Not before all have come, so that none finds the server gone.
+        if next > WORKERS as u64 {
+            workers.values_mut().for_each(|worker| worker.feed(&mut requests));
+        }
     }
     println!("{} primes below {NUMBERS}; {died} workers died", primes.values().filter(|p| **p).count());
     drop((set, workers, server));

@@ -118,6 +118,7 @@ fn a_dead_servers_name_is_reclaimed() {
     assert!(!left(&name).is_empty());
     let missing = Transport::connect(&name, Duration::ZERO).unwrap_err();
     assert!(matches!(missing, OpenError::Timeout { missing: Missing::Server, .. }), "{missing}");
+    assert!(missing.to_string().contains("start the server"), "{missing}");
     drop(Server::<Transport>::bind(&name, &config()).unwrap());
     assert!(left(&name).is_empty(), "{:?}", left(&name));
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::missing::{self, Missing};
+
 /// An invalid name, size or option.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -217,37 +219,6 @@ pub enum CreateError {
     },
 }
 
-/// What was missing when side B's wait was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Missing {
-    /// No side A has created the channel.
-    Channel,
-    /// The channel is being created.
-    Ready,
-    /// The channel's side A has died or closed. The next `create` reclaims its files.
-    SideA,
-    /// Another side B has been there and left; side A must create the channel anew.
-    FreshGeneration,
-    /// No server is bound to the name.
-    Server,
-    /// The server has not accepted this client: its program does not call `accept`, or has as many clients as it allows.
-    Place,
-}
-
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Channel => "no side A has created it",
-            Self::Ready => "it is only half made",
-            Self::SideA => "its side A has died or closed",
-            Self::FreshGeneration => "another side B was there and left; side A must create it anew",
-            Self::Server => "no server is bound to it",
-            Self::Place => "the server has accepted no further client",
-        })
-    }
-}
-
 /// Why side B could not open a channel. The channel is as it was.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -256,7 +227,7 @@ pub enum OpenError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The wait is over and there is no channel to join.
-    #[error("no channel {name:?} to open after {waited:?}: {missing}; start side A, or wait longer")]
+    #[error(fmt = missing::explain)]
     Timeout {
         /// The name asked for.
         name: String,

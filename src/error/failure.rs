@@ -59,7 +59,10 @@ macro_rules! from_failure {
                 match failure {
                     Failure::InUse { name } => Self::InUse { name },
                     Failure::File { action, path, error } => match error {
-                        FileError::Missing => Self::Io { action, path, source: io::ErrorKind::NotFound.into() },
+                        FileError::Missing => {
+                            let source = io::Error::new(io::ErrorKind::NotFound, "no such file or directory");
+                            Self::Io { action, path, source }
+                        }
                         FileError::Segment(source) => Self::Segment { path, source },
                         FileError::Config(source) => Self::Config(source),
                         FileError::Io(source) => Self::Io { action, path, source },

@@ -3,7 +3,9 @@
 mod channel;
 mod failure;
 mod message;
+mod missing;
 
-pub use channel::{AcceptError, ConfigError, CreateError, Missing, OpenError, RemoveError, SegmentError};
+pub use channel::{AcceptError, ConfigError, CreateError, OpenError, RemoveError, SegmentError};
 pub(crate) use failure::{Failure, FileError};
 pub use message::{Corruption, RecvError, SendError};
+pub use missing::Missing;

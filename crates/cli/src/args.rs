@@ -42,6 +42,14 @@ impl Place {
             None => config,
         }
     }
+
+    /// The directory that it looks in.
+    pub fn directory(&self) -> PathBuf {
+        let variable =
+            std::env::var_os("CAPNPROTO_SHM_DIR").filter(|value| !value.is_empty()).map(Into::into);
+        let default = || if cfg!(target_os = "linux") { "/dev/shm".into() } else { std::env::temp_dir() };
+        self.dir.clone().or(variable).unwrap_or_else(default)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -278,7 +286,8 @@ pub struct Bench {
 const MOST_SECONDS: f64 = 1e9;
 
 fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text.trim_start_matches("0o"), 8).map_err(|e| e.to_string())
+    u32::from_str_radix(text.trim_start_matches("0o"), 8)
+        .map_err(|_| "it is no octal number, as 660 is one".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

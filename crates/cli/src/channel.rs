@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use anyhow::Context;
 use capnproto_shm_transport::{
     ChannelInfo, Channels, Life, MessageKind, Missing, OpenError, PollMode, RingInfo, ServerInfo, SideInfo,
 };
@@ -75,7 +76,7 @@ impl Server {
 
 /// Every server, now.
 pub fn servers(place: &Place) -> anyhow::Result<Vec<Server>> {
-    Ok(Channels::servers_with(&place.config())?.iter().map(Server::of).collect())
+    Ok(servers_there(place)?.iter().map(Server::of).collect())
 }
 
 /// Life, process number and program of whoever it is.
@@ -339,10 +340,19 @@ impl Channel {
 
 /// Every channel, now.
 pub fn look(place: &Place) -> anyhow::Result<Look> {
-    use anyhow::Context;
-    let channels =
-        Channels::list_with(&place.config()).context("cannot read the directory of the channels")?;
-    Ok(Look::new(channels))
+    Ok(Look::new(channels_there(place)?))
+}
+
+pub fn channels_there(place: &Place) -> anyhow::Result<Vec<ChannelInfo>> {
+    Channels::list_with(&place.config()).with_context(|| unreadable(place))
+}
+
+pub fn servers_there(place: &Place) -> anyhow::Result<Vec<ServerInfo>> {
+    Channels::servers_with(&place.config()).with_context(|| unreadable(place))
+}
+
+fn unreadable(place: &Place) -> String {
+    format!("cannot read the directory of the channels, {}", place.directory().display())
 }
 
 /// All channels of a look as they are printed, with the rates since an earlier one.

@@ -51,8 +51,8 @@ impl Kind {
                         let unused = 64 - 8 * n as u32;
                         ((number << unused) as i64 >> unused).to_string()
                     }
-                    Self::Float(4) => f32::from_bits(number as u32).to_string(),
-                    Self::Float(_) => f64::from_bits(number).to_string(),
+                    Self::Float(4) => format!("{:?}", f32::from_bits(number as u32)),
+                    Self::Float(_) => format!("{:?}", f64::from_bits(number)),
                     _ => number.to_string(),
                 }
             }
@@ -168,6 +168,13 @@ mod tests {
         assert_eq!(layout.print(&value[..3]), "a=7 b=-3 (only 3 bytes of 36)");
         value.push(0);
         assert!(layout.print(&value).ends_with("(and 1 bytes)"));
+    }
+
+    #[test]
+    fn a_number_that_is_no_float_stays_short() {
+        let layout: Layout = "x:f64 y:f32".parse().unwrap();
+        let value = [45u64.to_ne_bytes().as_slice(), &1f32.to_ne_bytes()].concat();
+        assert_eq!(layout.print(&value), "x=2.2e-322 y=1.0");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use capnproto_shm_transport::{CreateError, OpenError, RemoveError};
+use capnproto_shm_transport::{CreateError, Missing, OpenError, RemoveError};
 use clap::Parser;
 
 mod args;
@@ -47,6 +47,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody may be there to read it.
             let _ = writeln!(io::stderr(), "capnp-shm: {}", said(&error));
+            if names_nothing(&error) {
+                let place = args.place.directory();
+                let _ = writeln!(io::stderr(), "`capnp-shm ls` lists what there is in {}", place.display());
+            }
             exit_of(&error).into()
         }
     }
@@ -83,6 +87,12 @@ fn said(error: &anyhow::Error) -> String {
         text if text.contains(&cause) => said,
         _ => format!("{said}: {cause}"),
     })
+}
+
+/// Whether it is about a name that neither a channel nor a server has.
+fn names_nothing(error: &anyhow::Error) -> bool {
+    let nothing = |error: &OpenError| matches!(error, OpenError::Timeout { missing: Missing::Channel, .. });
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(nothing))
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

@@ -37,6 +37,11 @@ pub fn print_table(out: &mut impl Write, table: &Table) -> io::Result<()> {
     Ok(())
 }
 
+/// 1 channel, 2 channels.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// 950, 1.2k, 34.5M: at most five characters.
 pub fn count(number: f64) -> String {
     let mut number = number;

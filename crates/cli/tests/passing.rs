@@ -457,7 +457,7 @@ fn top_draws_one_picture_where_there_is_no_terminal() {
     a.send(b"x").unwrap();
     let text = place.run(&["top", "--once", "--interval", "0.05"]).good();
     fits(&text);
-    assert!(text.contains("1 channels, 1 live") && text.contains("pictured"), "{text}");
+    assert!(text.contains("1 channel, 1 live") && text.contains("pictured"), "{text}");
     let refused = place.run(&["top"]);
     assert_eq!(refused.code(), 1);
     assert!(refused.err().contains("needs a terminal"));

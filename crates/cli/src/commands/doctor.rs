@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 
 use capnproto_shm_transport::{ChannelInfo, Missing, OpenError, SegmentError};
 use serde::Serialize;
@@ -61,7 +60,7 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
     for info in &look.channels {
         channel(info, &mut processes, &mut findings);
     }
-    let directory = directory(place);
+    let directory = place.directory();
     for server in servers(place)? {
         let found = match (&*server.life, &server.problem) {
             ("dead", _) => {
@@ -84,8 +83,8 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
         findings.push(Finding::about(&server.name, "server", found, &advice));
     }
     if findings.is_empty() {
-        let count = look.channels.len();
-        findings.push(Finding::new(Level::Ok, "channels", format!("{count} channels, nothing wrong"), ""));
+        let count = text::counted(look.channels.len() as u64, "channel");
+        findings.push(Finding::new(Level::Ok, "channels", format!("{count}, nothing wrong"), ""));
     }
     let used = look
         .channels
@@ -206,7 +205,7 @@ fn read(path: &str) -> Option<String> {
 
 /// What this machine could do better.
 fn system(place: &Place, used: u64, findings: &mut Vec<Finding>) {
-    let directory = directory(place);
+    let directory = place.directory();
     if let Ok(space) = rustix::fs::statvfs(&directory) {
         let (all, free) = (space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize);
         let found = format!(
@@ -228,13 +227,6 @@ fn system(place: &Place, used: u64, findings: &mut Vec<Finding>) {
     }
     #[cfg(target_os = "linux")]
     linux(findings);
-}
-
-fn directory(place: &Place) -> std::path::PathBuf {
-    let variable = std::env::var_os("CAPNPROTO_SHM_DIR").filter(|value| !value.is_empty()).map(Into::into);
-    let default =
-        || if cfg!(target_os = "linux") { Path::new("/dev/shm").to_owned() } else { std::env::temp_dir() };
-    place.dir.clone().or(variable).unwrap_or_else(default)
 }
 
 #[cfg(target_os = "linux")]

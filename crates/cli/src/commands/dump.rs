@@ -202,7 +202,7 @@ pub fn run(place: &Place, options: &Dump) -> anyhow::Result<Exit> {
     out.flush()?;
     drop(out);
     let end = end.map(|end| format!("; {end}")).unwrap_or_default();
-    writeln!(io::stderr(), "{printed} messages printed, {} missed{end}", source.missed())?;
+    writeln!(io::stderr(), "{} printed, {} missed{end}", text::counted(printed, "message"), source.missed())?;
     Ok(Exit::Success)
 }
 

@@ -122,7 +122,7 @@ pub fn run(place: &Place, options: &Record) -> anyhow::Result<Exit> {
         }
     };
     let files = if files > 1 { format!(" in {files} files") } else { String::new() };
-    writeln!(io::stderr(), "{written} messages recorded{files}, {missed} missed")?;
+    writeln!(io::stderr(), "{} recorded{files}, {missed} missed", text::counted(written, "message"))?;
     Ok(Exit::Success)
 }
 

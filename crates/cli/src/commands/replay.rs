@@ -12,7 +12,7 @@ use capnproto_shm_transport::{Consumer, Direction, RecvError, SendError, Transpo
 use super::record::{create_like, send};
 use crate::args::{Place, Replay, SideName};
 use crate::wait::open_side_b;
-use crate::{Exit, interrupt};
+use crate::{Exit, interrupt, text};
 
 /// How often a wait looks whether the user wants the end.
 const TICK: Duration = Duration::from_millis(50);
@@ -76,7 +76,7 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
     };
     drop(producer);
     drop(drain);
-    writeln!(io::stderr(), "{sent} messages sent")?;
+    writeln!(io::stderr(), "{} sent", text::counted(sent, "message"))?;
     if ended || !received {
         writeln!(io::stderr(), "capnp-shm: the other side has not received everything")?;
         return Ok(Exit::Failure);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 
-use anyhow::{Context, bail};
-use capnproto_shm_transport::{Channels, Life, RemoveError, Server, Transport};
+use anyhow::bail;
+use capnproto_shm_transport::{Life, RemoveError, Server, Transport};
 
 use crate::args::{Place, Rm};
+use crate::channel::{channels_there, servers_there};
 use crate::{Exit, exit_of, said, text};
 
 /// What can stand under a name.
@@ -103,10 +104,7 @@ fn named(found: &Found, name: &str) -> Vec<Entry> {
 }
 
 fn find(place: &Place) -> anyhow::Result<Found> {
-    let config = place.config();
-    let channels = Channels::list_with(&config).context("cannot read the directory of the channels")?;
-    let servers = Channels::servers_with(&config).context("cannot read the directory of the servers")?;
-    let channels = channels.into_iter().map(|info| {
+    let channels = channels_there(place)?.into_iter().map(|info| {
         let state = match &info.problem {
             _ if info.is_leftover() => State::Dead,
             Some(problem) if info.a.life != Life::Alive => State::Refused(problem.to_string()),
@@ -114,7 +112,7 @@ fn find(place: &Place) -> anyhow::Result<Found> {
         };
         (Entry { name: info.name, what: What::Channel }, state)
     });
-    let servers = servers.into_iter().map(|info| {
+    let servers = servers_there(place)?.into_iter().map(|info| {
         let state = match (info.life, &info.problem) {
             (_, Some(problem)) => State::Refused(problem.to_string()),
             (Life::Dead, None) => State::Dead,

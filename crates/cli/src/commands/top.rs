@@ -331,8 +331,8 @@ fn draw(frame: &mut Frame<'_>, state: &mut State) {
     let wrong = state.channels.iter().filter(|channel| channel.problem.is_some()).count();
     let total: f64 = state.channels.iter().map(both_rates).sum();
     let title = format!(
-        "{} channels, {live} live, {wrong} with a problem; {} messages a second; by {}",
-        state.channels.len(),
+        "{}, {live} live, {wrong} with a problem; {} messages a second; by {}",
+        text::counted(state.channels.len() as u64, "channel"),
         text::count(total),
         state.sort.word(),
     );

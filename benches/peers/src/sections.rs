@@ -229,10 +229,11 @@ fn capnp_sizes(_: &Results, _: Pace) -> Section {
         id: "capnp-sizes",
         title: "Larger Cap'n Proto requests and replies",
         about: "Books of orders, lists of numbers in structs in a list, every field written and read on both \
-                ways; a message fills its slot, of which there are 64: with four, a message of 100 KB finds its lines in the other processor's own cache, with 16 and more in the one that both share. In process: the same two messages \
-                built and read on one processor, in memory that is used again, nothing sent. Between threads: \
-                built by one thread and read by another in plain memory, one line saying where, which is what \
-                it takes to have a message's lines on two processors.",
+                ways; a message fills its slot, of which there are 64: so the lines of a long one have gone to \
+                the cache that both processors share by the time it is built anew. In process: the same two \
+                messages built and read on one processor, in memory that is used again, nothing sent. Between \
+                threads: built by one and read by another in plain memory, one line saying where, which is \
+                what it takes to have a message's lines on two processors.",
         axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
         unit: Unit::Nanos,
         groups: BOOKS.map(group).into(),

@@ -139,7 +139,7 @@ struct Size {
 };
 constexpr Size SIZES[] = {{"1 KB", 2, 5}, {"12 KB", 23, 50}, {"100 KB", 193, 500}};
 constexpr unsigned LEVELS = 16;
-constexpr std::size_t PLACES = 4;
+constexpr std::size_t PLACES = 64;
 
 void build(Quotes::Builder quotes, std::uint64_t number, unsigned count) {
     quotes.setVenue("XLON");

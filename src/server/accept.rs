@@ -1,26 +1,21 @@
-//! The server: clients one after the other, each with a channel of its own. What it does in a turn is in `turn.rs`.
+//! The server: clients one after the other, each with a channel of its own. Until they have joined, they are in `joining.rs`.
 
-mod turn;
-
-use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(feature = "async")]
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "async")]
-use self::turn::refused;
-use self::turn::{Pending, Turn};
+use super::joining::refused;
+use super::joining::{Joining, Turn};
 use super::limits::Limits;
-use super::name::{Held, hold};
+use super::name::hold;
 use super::supply::Supply;
 #[cfg(feature = "async")]
 use super::task::Waiting;
 use crate::config::Config;
 use crate::error::{AcceptError, CreateError, Failure};
-use crate::system::{Alarm, Poller};
 use crate::transport::{Kind, Peer, Transport};
 
 /// Gives each client that connects a duplex channel of its own, of which it is side A.
@@ -53,31 +48,11 @@ use crate::transport::{Kind, Peer, Transport};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server<C = Transport> {
-    held: Held,
-    supply: Supply,
-    limits: Limits,
-    filter: Option<Filter>,
-    poller: Poller,
-    /// Set to when somebody will have taken too long, or the server has rested.
-    alarm: Alarm,
-    /// Whether the poller tells of those who connect.
-    listens: bool,
-    /// Until when it does not, for want of what the system refused.
-    rests: Option<Instant>,
-    pending: HashMap<u64, Pending<C>>,
-    next: u64,
-    told: Vec<u64>,
+    joining: Joining<C>,
     #[cfg(feature = "async")]
     waiting: Waiting,
 }
 
-/// Says whether a client may connect.
-type Filter = Box<dyn FnMut(&Peer) -> bool + Send>;
-
-/// The poller's key of the listening socket.
-const LISTENER: u64 = 0;
-/// The poller's key of the alarm.
-const ALARM: u64 = 1;
 /// Turns of a call that does not wait, at most.
 const LOOKS: usize = 16;
 
@@ -91,28 +66,11 @@ impl<C: Kind> Server<C> {
     /// [`CreateError::InUse`] if a live server holds the name, [`CreateError::Segment`] if a file is in the way that is
     /// not a leftover of ours, [`CreateError::Io`] if the system refuses.
     pub fn bind(name: &str, config: &Config) -> Result<Self, CreateError> {
-        let (limits, mut supply) = (Limits::default(), Supply::new(config, C::declared(config)?.0)?);
+        let supply = Supply::new(config, C::declared(config)?.0)?;
         let held = hold(name, config)?;
-        let watch = || -> io::Result<_> {
-            let (poller, alarm) = (Poller::new()?, Alarm::new()?);
-            poller.add(&held.socket, LISTENER)?;
-            poller.add(&alarm, ALARM)?;
-            Ok((poller, alarm))
-        };
-        let (poller, alarm) = watch().map_err(Failure::at("watch", &held.paths.socket))?;
-        supply.prepare(&limits);
+        let socket = held.paths.socket.clone();
         Ok(Self {
-            poller,
-            held,
-            supply,
-            limits,
-            filter: None,
-            alarm,
-            listens: true,
-            rests: None,
-            pending: HashMap::new(),
-            next: ALARM + 1,
-            told: Vec::new(),
+            joining: Joining::new(held, supply).map_err(Failure::at("watch", &socket))?,
             #[cfg(feature = "async")]
             waiting: Waiting::default(),
         })
@@ -174,14 +132,14 @@ impl<C: Kind> Server<C> {
                     return Poll::Pending;
                 }
             }
-            ready!(self.waiting.poll(self.poller.as_fd(), None, cx)).map_err(refused("wait"))?;
+            ready!(self.waiting.poll(self.joining.poller.as_fd(), None, cx)).map_err(refused("wait"))?;
         }
     }
 
     fn accept_until(&mut self, deadline: Option<Instant>) -> Result<C, AcceptError> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            match self.turn(left)? {
+            match self.joining.turn(left)? {
                 Turn::Joined(channel) => return Ok(channel),
                 Turn::Nothing | Turn::Something if left == Some(Duration::ZERO) => {
                     return Err(AcceptError::Timeout);
@@ -194,7 +152,7 @@ impl<C: Kind> Server<C> {
     /// Does what there is to do, but not for ever if there is always something.
     fn look(&mut self) -> Result<Turn<C>, AcceptError> {
         for _ in 0..LOOKS {
-            match self.turn(Some(Duration::ZERO))? {
+            match self.joining.turn(Some(Duration::ZERO))? {
                 Turn::Something => {}
                 done => return Ok(done),
             }
@@ -204,36 +162,33 @@ impl<C: Kind> Server<C> {
 
     /// Changes what clients may take. Clients that are there stay.
     pub fn limits(&mut self, limits: Limits) {
-        self.limits = limits;
-        self.supply.renew(&self.limits);
-        // What the system refuses now is tried again, and told, by whoever accepts.
-        let _ = self.listen_if_free();
+        self.joining.limit(limits);
     }
 
     /// Says who may connect, by what the system attests of a client. Everybody may otherwise who can reach the socket: the
     /// same user, unless [`Config::permissions`] opens it to a group.
     pub fn filter(&mut self, filter: impl FnMut(&Peer) -> bool + Send + 'static) {
-        self.filter = Some(Box::new(filter));
+        self.joining.filter = Some(Box::new(filter));
     }
 
     /// How many clients have a channel now, those included whose handshake is not over.
     pub fn clients(&self) -> usize {
-        self.supply.clients()
+        self.joining.supply.clients()
     }
 
     /// A descriptor that is readable as long as [`try_accept`](Self::try_accept) has something to do, for event loops and
     /// for [`WaitSet::insert_fd`](crate::WaitSet::insert_fd).
     pub fn wait_fd(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
+        self.joining.poller.as_fd()
     }
 }
 
 impl<C> fmt::Debug for Server<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("held", &self.held)
-            .field("limits", &self.limits)
-            .field("clients", &self.supply.clients())
+            .field("held", &self.joining.held)
+            .field("limits", &self.joining.limits)
+            .field("clients", &self.joining.supply.clients())
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,8 @@ mod broadcast;
 mod connect;
 #[cfg(target_os = "linux")]
 mod handshake;
+#[cfg(target_os = "linux")]
+mod joining;
 mod limits;
 #[cfg(target_os = "linux")]
 mod name;

@@ -1,21 +1,31 @@
-//! What a server does in one turn: takes those who have connected, hears them, answers, and drops who is late.
+//! Those who have connected to a server, until they have joined: turn by turn, it takes them, hears them, answers, and drops
+//! who is late.
 
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{ALARM, LISTENER, Server};
+use super::handshake::{Answer, Hello, JOINED, PACKET_BYTES, Verdict};
+use super::limits::Limits;
+use super::name::Held;
+use super::supply::{Made, Supply};
 use crate::crash::step;
 use crate::error::AcceptError;
-use crate::server::handshake::{Answer, Hello, JOINED, PACKET_BYTES, Verdict};
-use crate::server::supply::Made;
-use crate::system::{Credentials, Socket};
+use crate::system::{Alarm, Credentials, Poller, Socket};
 use crate::transport::{Kind, NewSide, Peer, fits};
 
+/// The poller's key of the listening socket.
+const LISTENER: u64 = 0;
+/// The poller's key of the alarm.
+const ALARM: u64 = 1;
 /// How long a server that may take no further client, for want of descriptors for example, does not try again.
 const REST: Duration = Duration::from_millis(50);
 /// Clients that one turn takes, at most.
 const ADMITTED: usize = 64;
+
+/// Says whether a client may connect.
+pub(super) type Filter = Box<dyn FnMut(&Peer) -> bool + Send>;
+
 /// What came of a turn.
 pub(super) enum Turn<C> {
     /// A client's channel.
@@ -27,7 +37,7 @@ pub(super) enum Turn<C> {
 }
 
 /// A client whose handshake is not over.
-pub(super) struct Pending<C> {
+struct Pending<C> {
     socket: Socket,
     peer: Peer,
     /// When it will have taken too long.
@@ -36,7 +46,45 @@ pub(super) struct Pending<C> {
     channel: Option<C>,
 }
 
-impl<C: Kind> Server<C> {
+/// A server's clients that have not joined yet, and all that it takes to let them.
+pub(super) struct Joining<C> {
+    pub(super) held: Held,
+    pub(super) supply: Supply,
+    pub(super) limits: Limits,
+    pub(super) filter: Option<Filter>,
+    pub(super) poller: Poller,
+    /// Set to when somebody will have taken too long, or the server has rested.
+    alarm: Alarm,
+    /// Whether the poller tells of those who connect.
+    listens: bool,
+    /// Until when it does not, for want of what the system refused.
+    rests: Option<Instant>,
+    pending: HashMap<u64, Pending<C>>,
+    next: u64,
+    told: Vec<u64>,
+}
+
+impl<C: Kind> Joining<C> {
+    pub(super) fn new(held: Held, mut supply: Supply) -> io::Result<Self> {
+        let (poller, alarm, limits) = (Poller::new()?, Alarm::new()?, Limits::default());
+        poller.add(&held.socket, LISTENER)?;
+        poller.add(&alarm, ALARM)?;
+        supply.prepare(&limits);
+        Ok(Self {
+            held,
+            supply,
+            limits,
+            filter: None,
+            poller,
+            alarm,
+            listens: true,
+            rests: None,
+            pending: HashMap::new(),
+            next: ALARM + 1,
+            told: Vec::new(),
+        })
+    }
+
     /// Waits for something to do, so long, and does it until a client has joined.
     pub(super) fn turn(&mut self, limit: Option<Duration>) -> Result<Turn<C>, AcceptError> {
         self.listen_if_free().map_err(refused("watch the socket"))?;
@@ -69,8 +117,15 @@ impl<C: Kind> Server<C> {
         done
     }
 
+    pub(super) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.supply.renew(&self.limits);
+        // What the system refuses now is tried again, and told, by whoever accepts.
+        let _ = self.listen_if_free();
+    }
+
     /// Listens unless there are too many who have not joined yet, and sets the alarm for the first who is late.
-    pub(super) fn listen_if_free(&mut self) -> io::Result<()> {
+    fn listen_if_free(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.rests = self.rests.filter(|&rests| rests > now);
         let listens = self.rests.is_none() && (!self.is_full() || self.dispensable().is_some());

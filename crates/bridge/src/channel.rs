@@ -19,6 +19,8 @@ use crate::work::Stop;
 
 /// How often a bridge asks for the other one, and looks whether its own channel still waits.
 const ASK: Duration = Duration::from_millis(250);
+/// How long nobody has answered when that is said.
+const ALONE: Duration = Duration::from_secs(1);
 /// How long the other bridge is waited for once there is nothing to join.
 const GIVE_UP: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,8 @@ pub(crate) fn ask(
     place.show(&link);
     let wish = Wish::Channel { shape };
     let hello = Hello::new(name, wish, session, shared.window(&comes));
+    let began = Instant::now();
+    let mut alone = false;
     let window = loop {
         match say_hello(shared, &hello)? {
             Some(Answer::Accepted { window }) => break window,
@@ -59,6 +63,10 @@ pub(crate) fn ask(
                 return Err(Refusal::Foreign("it takes the channel for a server".to_owned()));
             }
             None => {}
+        }
+        if !alone && began.elapsed() >= ALONE {
+            alone = true;
+            shared.report(name, &Event::Alone);
         }
         thread::sleep(ASK);
         if shared.leaves() || !still_waits() {

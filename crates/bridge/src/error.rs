@@ -15,6 +15,14 @@ pub enum BridgeError {
         /// What Zenoh says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Zenoh's configuration file cannot be read.
+    #[error("the configuration {} is refused: {reason}", path.display())]
+    Configuration {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The key is no key expression of Zenoh.
     #[error("key {key:?} is refused: {reason}; use names between slashes, such as plant/hall-2")]
     Key {

@@ -49,7 +49,11 @@ pub fn open(
     listen: &[String],
 ) -> Result<zenoh::Session, BridgeError> {
     let mut settings = match config {
-        Some(path) => zenoh::Config::from_file(path).map_err(BridgeError::zenoh("read its configuration"))?,
+        Some(path) => zenoh::Config::from_file(path).map_err(|error| {
+            // Behind that Zenoh says where in its own source it found out.
+            let reason = error.to_string().split(" at /").next().unwrap_or_default().to_owned();
+            BridgeError::Configuration { path: path.to_owned(), reason }
+        })?,
         None => zenoh::Config::default(),
     };
     // Zenoh's own is one batch. It then allocates and clears memory for every further one that a queue still holds here.

@@ -53,6 +53,7 @@ fn run(args: &Args) -> anyhow::Result<Exit> {
         args.options(),
         Box::new(move |name, event| {
             let event = match event {
+                Event::Alone => Event::Alone,
                 Event::Waits => Event::Waits,
                 Event::Bridged => Event::Bridged,
                 Event::Ended(ending) => Event::Ended(ending.clone()),

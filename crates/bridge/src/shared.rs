@@ -21,6 +21,8 @@ use crate::options::{Names, Options, set_of};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// Nobody has answered for a second. The other bridge is looked for as long as the channel stands.
+    Alone,
     /// A bridge stands for the other side; the program there has not come yet.
     Waits,
     /// Both programs are there: messages pass.
@@ -34,6 +36,10 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Alone => f.write_str(
+                "no other bridge answers yet; it is looked for. It needs the same key, and a way here: --connect or \
+                 --listen, unless both find each other by multicast",
+            ),
             Self::Waits => f.write_str("waits for the other program"),
             Self::Bridged => f.write_str("bridged"),
             Self::Ended(ending) => write!(f, "ended: {ending}"),

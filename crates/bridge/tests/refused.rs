@@ -138,6 +138,13 @@ fn what_is_no_frame_is_counted_and_does_no_harm() {
 }
 
 #[test]
+fn a_bridge_that_finds_no_other_says_so() {
+    let world = World::new(&["x"]);
+    let _a = world.create("x");
+    world.bridge_a(&[]).hears("no other bridge answers yet");
+}
+
+#[test]
 fn arguments_that_cannot_be_are_refused() {
     let site = Site::new();
     let run = |args: &[&str]| {
@@ -154,7 +161,11 @@ fn arguments_that_cannot_be_are_refused() {
         (&["x", "--key", "/t/"], 1, "is refused"),
         (&["x", "--key", "t", "--timeout", "0"], 1, "timeout"),
         (&["[x", "--key", "t"], 1, "pattern"),
-        (&["x", "--key", "t", "--config", "/no/such.json5"], 1, "read its configuration"),
+        (
+            &["x", "--key", "t", "--config", "/no/such.json5"],
+            1,
+            "the configuration /no/such.json5 is refused",
+        ),
     ] {
         let (found, said) = run(&[args, &quiet].concat());
         assert!(found == code && said.contains(text), "{args:?}: {found}, {said}");

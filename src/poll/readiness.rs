@@ -54,6 +54,7 @@ impl Readiness {
         &self.event
     }
 
+    #[cfg(unix)]
     pub(crate) fn pair(&self) -> &Arc<SegmentPair> {
         &self.pair
     }
@@ -112,6 +113,7 @@ impl Readiness {
     }
 
     /// How long ago the peer last woke this half.
+    #[cfg(any(unix, feature = "async"))]
     pub(crate) fn woken_ago(&self) -> Duration {
         self.own().woken_ago::<Host>()
     }

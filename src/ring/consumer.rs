@@ -14,6 +14,7 @@ use super::wait_limit::{Deadline, WaitLimit, waiting_forms};
 use super::waiting::{Waits, poison, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, RecvError};
+#[cfg(unix)]
 use crate::poll::Readiness;
 use crate::protocol::{End, Half, PollMode, SKIP, Words};
 use crate::segment::SideGuard;

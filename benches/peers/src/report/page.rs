@@ -17,22 +17,23 @@ const WHY: &str = "\
     What is not met in some run, and why. *Zero-copy of 64 KiB over up to 16 slots*: the copier stays within \
     its own core's cache, while every line of a message that is sent crosses from one core's cache to the \
     other's, twice: written by the one and read by the other, then taken back to be written again. The table \
-    below has what writing and reading take alone; the minimal rings take as long as ours. Over as many slots \
-    as leave that cache, ours is ahead of memcpy, and over more than the shared cache holds, both wait for \
-    memory. *One way, 8 bytes*: eight messages share a line, so that the instructions of a call count and \
-    not the lines, and every check is some; `batch` with `drain` makes fewer of them. *Round trips of 64 bytes*: \
-    the better minimal ring has its commit word in the slot, so the word and the first bytes come as one line. \
-    Ours, as the minimal ring with an index, reads the index and then the slot: one line more each way. In turn \
-    the ring with words reaches a quarter of the rate one way, where an index says of many messages at once \
-    that they are there. *Wake of a parked receiver, 30 ms*: it is a wake from a deep rest of the processor, and scatters as \
-    much for all. *Cap'n Proto against one process*: one processor finds every line of a message in its own \
-    cache; what two processors pay for passing the lines on is what two threads pay in plain memory, in the next \
-    row. *RPC*: most of a call is capnp-rpc's own work, which both ends in one thread take too; a call each 1 ms is two \
-    wakes, and capnp-rpc's tasks between them. *Where a line takes 500 ns there and back* instead of 100, as this virtual machine has it \
-    for minutes at a time, rates are a fifth, and in a run that had it so a Cap'n Proto request and reply cost \
-    1.4 times its parts: it lies in several lines, which a minimal ring reads in one go, while a reader \
-    follows pointers. *Round trips one after the other with a tap* on two processors: both sides take a processor \
-    each, so every nanosecond of the tap is one of theirs.";
+    below has what writing and reading take alone; the minimal rings take as long as ours. Over as many \
+    slots as leave that cache, ours is ahead of memcpy, and over more than the shared cache holds, both wait \
+    for memory. *One way, 8 bytes*: eight messages share a line, so that the instructions of a call count \
+    and not the lines, and every check is some; `batch` with `drain` makes fewer of them. *Round trips of 64 \
+    bytes*: the better minimal ring has its commit word in the slot, so the word and the first bytes come as \
+    one line. Ours, as the minimal ring with an index, reads the index and then the slot: one line more each \
+    way. In turn an index says of many messages at once that they are there: one way, the ring with words \
+    reaches half of ours at 8 and 64 bytes, and is ahead where a message and its word share a line. *Wake of \
+    a parked receiver, 30 ms*: it is a wake from a deep rest of the processor, and scatters as much for all. \
+    *Cap'n Proto against one process*: one processor finds every line of a message in its own cache; what \
+    two processors pay for passing the lines on is what two threads pay in plain memory, in the next row. \
+    *RPC*: most of a call is capnp-rpc's own work, which both ends in one thread take too; a call each 1 ms \
+    is two wakes, and capnp-rpc's tasks between them. *Where a line takes 500 ns there and back* instead of \
+    100, as this virtual machine has it for minutes at a time, rates are a fifth, and in a run that had it \
+    so a Cap'n Proto request and reply cost 1.4 times its parts: it lies in several lines, which a minimal \
+    ring reads in one go, while a reader follows pointers. *Round trips one after the other with a tap* on \
+    two processors: both sides take a processor each, so every nanosecond of the tap is one of theirs.";
 
 pub fn text(results: &Results, pace: Pace, machine: &[(String, String)], bounds: &[Bound]) -> String {
     let mut page = String::new();

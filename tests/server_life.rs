@@ -21,7 +21,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn child() {
-    play(&[("binds", binds), ("frozen_server", frozen_server), ("client", client), ("forks", forks)]);
+    play(&[
+        ("binds", binds),
+        ("frozen_server", frozen_server),
+        ("client", client),
+        ("forks", forks),
+        ("serves_as_child", serves_as_child),
+    ]);
 }
 
 fn config() -> Config {
@@ -343,6 +349,39 @@ fn forks(args: &[String]) {
     let mut channel = server.accept().unwrap();
     channel.send(b"here still").unwrap();
     hold();
+}
+
+/// Binds, and forks a child that serves, as a program does that becomes a daemon.
+fn serves_as_child(args: &[String]) {
+    let mut server = Server::<Transport>::bind(&args[0], &config()).unwrap();
+    // SAFETY: as above; the child's only thread serves, and ends.
+    match unsafe { libc::fork() } {
+        0 => {
+            let served = server.accept().is_ok_and(|mut channel| {
+                channel.send(b"from the child").is_ok() && matches!(channel.recv(), Err(RecvError::Closed))
+            });
+            let served = served && server.clients() == 0;
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(!served)) }
+        }
+        id => {
+            let pid = Pid::from_raw(id).expect("the fork failed");
+            let (_, status) =
+                rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+            assert_eq!(status.exit_status(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_serves_for_its_parent() {
+    let name = named("fork-serves");
+    let server = spawn("serves_as_child", &[&name]);
+    let mut client = Transport::connect(&name, LONG).unwrap();
+    assert_eq!(&*client.recv().unwrap(), b"from the child");
+    drop(client);
+    server.join();
+    assert!(name.left().is_empty());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::crash::step;
 use crate::error::{Corruption, RecvError};
 #[cfg(unix)]
 use crate::poll::Readiness;
-use crate::protocol::{End, Half, PollMode, SKIP, Words};
+use crate::protocol::{Half, PollMode, SKIP, Words};
 use crate::segment::SideGuard;
 use crate::sync::spin_loop;
 use crate::system::Host;
@@ -129,18 +129,6 @@ impl Consumer {
     /// Slots that the peer can fill now without waiting.
     pub fn free_slots(&self) -> usize {
         self.slot_count() - self.used_slots()
-    }
-
-    /// Leaves this direction as if this process had died: the peer's next send returns
-    /// [`SendError::PeerDead`](crate::SendError::PeerDead) and not that the channel was closed. See
-    /// [`Transport::abandon`](crate::Transport::abandon).
-    pub fn abandon(mut self) {
-        self.die();
-    }
-
-    pub(crate) fn die(&mut self) {
-        self.let_go();
-        self.stop(End::Died);
     }
 
     /// Takes over what others hold to interrupt the half that this one replaces.
@@ -397,24 +385,5 @@ impl Consumer {
     pub(super) fn release_before(&mut self, sequence: u64) {
         let Endpoint { view, fence, .. } = &self.endpoint;
         view.words().release::<Host>(sequence, *fence, || view.pair().notify_peer(Half::Producer));
-    }
-}
-
-impl Consumer {
-    /// Tells the peer how this end stops, unless it has stopped already.
-    fn stop(&self, end: End) {
-        let pair = self.endpoint.view.pair();
-        step("close: receiving end");
-        pair.rx.words().consumer_status.finish(end);
-        step("close: receiving end said");
-        pair.wake(pair.side.other(), Half::Producer);
-        // A set may sleep for this half; it is to forget it.
-        pair.wake(pair.side, Half::Consumer);
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.stop(End::Closed);
     }
 }

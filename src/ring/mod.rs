@@ -14,6 +14,7 @@ mod bytes;
 mod call;
 mod consumer;
 mod drain;
+mod ending;
 mod endpoint;
 mod facts;
 #[cfg(feature = "async")]

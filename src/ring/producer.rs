@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::endpoint::Endpoint;
-use super::stop::Stop;
 use super::totals::{Counted, WINDOW, Windows};
 use super::view::{LINE, Room};
 use super::wait_limit::{Deadline, WaitLimit};
 use super::waiting::{Waits, wait_for};
 use crate::crash::step;
 use crate::error::{Corruption, SendError};
-use crate::protocol::{End, Half, SKIP, Words, add};
+use crate::protocol::{Half, SKIP, Words, add};
 use crate::segment::SideGuard;
 use crate::system::Host;
 
@@ -19,6 +18,7 @@ use crate::system::Host;
 const AHEAD: u64 = 7;
 /// Share of a ring that a batch says it may be writing, if that is not more than a window: a tap cannot read it.
 const BATCH_SHARE: u64 = 4;
+
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
 /// Dropping it closes this direction in order: the peer receives what was committed, then
@@ -109,47 +109,6 @@ impl Producer {
     /// Slots that can be reserved now without waiting.
     pub fn free_slots(&self) -> usize {
         self.slot_count() - self.used_slots()
-    }
-
-    /// Closes this direction in order once the peer has released everything that was sent, waiting for that at most
-    /// `wait`. Later sends return [`SendError::Closed`]. On failure nothing is closed.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::Timeout`] if the peer did not receive everything in time, [`SendError::NoPeer`] if moreover nobody
-    /// has attached yet. [`Closed`](SendError::Closed), [`PeerDead`](SendError::PeerDead),
-    /// [`Superseded`](SendError::Superseded) and [`Corrupt`](SendError::Corrupt) as for [`reserve`](Self::reserve):
-    /// then something may not have been received.
-    pub fn finish(&mut self, wait: std::time::Duration) -> Result<(), SendError> {
-        if let Some(corruption) = self.endpoint.corruption {
-            return Err(SendError::Corrupt(corruption));
-        }
-        let slots = self.endpoint.view.slot_count();
-        let received = |half: &Self| half.endpoint.view.words().taken(half.tail, slots) == Ok(0);
-        self.let_go();
-        if !received(self) {
-            wait_for(self, slots, WaitLimit::AtMost(wait).started()).or_else(|stop| match stop {
-                // A peer that received everything has done what was asked, however it ended then.
-                Stop::Closed | Stop::PeerDead | Stop::Superseded if received(self) => Ok(()),
-                stop => Err(stop),
-            })?;
-        }
-        self.endpoint.finished = true;
-        self.give_up();
-        self.close();
-        Ok(())
-    }
-
-    /// Leaves this direction as if this process had died: the peer receives what was committed, then learns
-    /// [`RecvError::PeerDead`](crate::RecvError::PeerDead) and not that the channel was closed. For a process that stands
-    /// in for one that has died elsewhere, such as a bridge; see [`Transport::abandon`](crate::Transport::abandon).
-    pub fn abandon(mut self) {
-        self.die();
-    }
-
-    pub(crate) fn die(&mut self) {
-        self.let_go();
-        self.stop(End::Died);
     }
 
     pub(crate) fn guard(&self) -> &Arc<SideGuard> {
@@ -253,18 +212,6 @@ impl Producer {
         if end > self.begun {
             self.begun = end;
             self.endpoint.view.words().begin(end);
-        }
-    }
-
-    /// Closes this direction in order, now. Dropping the half does the same; a binding for another language has no half to
-    /// drop.
-    #[doc(hidden)]
-    pub fn shut_down(&mut self) {
-        if !self.endpoint.finished {
-            self.let_go();
-            self.endpoint.finished = true;
-            self.give_up();
-            self.close();
         }
     }
 
@@ -387,28 +334,9 @@ impl Producer {
     pub(super) fn published_to_sleeper(&mut self) -> bool {
         self.endpoint.view.words().published_to_sleeper(self.tail, self.endpoint.fence)
     }
-
-    fn close(&self) {
-        self.stop(End::Closed);
-    }
-
-    /// Tells the peer how this end stops, unless it has stopped already.
-    fn stop(&self, end: End) {
-        let pair = self.endpoint.view.pair();
-        step("close: sending end");
-        pair.tx.words().producer_status.finish(end);
-        step("close: sending end said");
-        pair.wake(pair.side.other(), Half::Consumer);
-    }
 }
 
 /// The end of the window that this sequence lies in.
 fn window_end(sequence: u64) -> u64 {
     (sequence | (WINDOW - 1)).wrapping_add(1)
-}
-
-impl Drop for Producer {
-    fn drop(&mut self) {
-        self.close();
-    }
 }

@@ -31,6 +31,11 @@ fn seals() -> SealFlags {
 }
 
 impl Segment {
+    /// Whether a segment without a name takes all its memory when it is made.
+    pub(crate) fn is_claimed_at_once() -> bool {
+        counts_strictly()
+    }
+
     /// Builds a sealed segment, locked for its writer if that is this side.
     pub(crate) fn create_anonymous(
         direction: Direction,

@@ -8,8 +8,9 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Limits {
     /// Clients at once; 1000 by default. Further ones wait, as long as they want. Each takes six descriptors of the server's
-    /// process (`ulimit -n`). The server makes the next client's channel ahead: that takes twelve, and
-    /// its part of `memory`. It does not if a channel takes its memory at once (`prefault`, `lock_memory`, `huge_pages`).
+    /// process (`ulimit -n`). The next client's channel, which is made ahead, takes twelve, and its part of `memory`. None is
+    /// made ahead if a channel takes its memory at once: with `prefault`, `lock_memory` or `huge_pages`, or if the system
+    /// promises no more memory than it has.
     pub clients: usize,
     /// Bytes of shared memory of all clients together; 4 GiB by default. Further clients wait.
     pub memory: u64,

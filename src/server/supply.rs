@@ -27,15 +27,13 @@ pub(super) struct Supply {
     taken: Arc<Taken>,
     /// It has its part of what is taken, but is no client.
     ahead: Option<Made>,
-    /// A forked child has this too, but not the memory of the channel made ahead.
+    /// Whose channel `ahead` is.
     process: u32,
 }
 
 impl Drop for Supply {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
-            std::mem::forget(self.ahead.take());
-        }
+        self.forget_parents();
     }
 }
 
@@ -59,6 +57,7 @@ impl Supply {
 
     /// A channel; `None` if the limits leave no room for another client.
     pub(super) fn take(&mut self, limits: &Limits) -> Result<Option<Made>, CreateError> {
+        self.forget_parents();
         match self.ahead.take() {
             None => self.make(limits),
             made => Ok(made),
@@ -67,19 +66,31 @@ impl Supply {
 
     /// Makes the next client's channel, if there is room. What is refused now is tried again, and told, by `take`.
     pub(super) fn prepare(&mut self, limits: &Limits) {
-        if self.ahead.is_none() && !self.config.memory.is_taken_at_once() {
+        self.forget_parents();
+        let at_once = self.config.memory.is_taken_at_once() || Segment::is_claimed_at_once();
+        if self.ahead.is_none() && !at_once {
             self.ahead = self.make(limits).unwrap_or_default();
         }
     }
 
     /// The same within other limits.
     pub(super) fn renew(&mut self, limits: &Limits) {
+        self.forget_parents();
         self.ahead = None;
         self.prepare(limits);
     }
 
     pub(super) fn clients(&self) -> usize {
         self.taken.clients() - usize::from(self.ahead.is_some())
+    }
+
+    /// A forked child has all this too, but not the memory of its parent's channels.
+    fn forget_parents(&mut self) {
+        let process = std::process::id();
+        if self.process != process {
+            std::mem::forget(self.ahead.take());
+            (self.taken, self.process) = (Arc::default(), process);
+        }
     }
 
     fn make(&self, limits: &Limits) -> Result<Option<Made>, CreateError> {

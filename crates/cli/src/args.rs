@@ -283,6 +283,7 @@ pub struct Bench {
     pub peer: Option<String>,
 }
 
+/// More than the clock can count is no time to wait.
 const MOST_SECONDS: f64 = 1e9;
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -292,7 +293,6 @@ fn octal(text: &str) -> Result<u32, String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it is not a number of seconds".to_owned())?;
-    // More than the clock can count is no time to wait.
     if seconds > MOST_SECONDS {
         return Err(format!("it is at most {MOST_SECONDS:.0}, about thirty years"));
     }

@@ -259,23 +259,6 @@ impl Recorder {
         time: u64,
         bytes: &[u8],
     ) -> anyhow::Result<()> {
-        let written = self.write_one(stream, sequence, missed, time, bytes);
-        written.with_context(|| self.cannot_write())
-    }
-
-    /// What was to be done when it failed.
-    fn cannot_write(&self) -> String {
-        format!("cannot write {}", self.path.display())
-    }
-
-    fn write_one(
-        &mut self,
-        stream: usize,
-        sequence: u64,
-        missed: u64,
-        time: u64,
-        bytes: &[u8],
-    ) -> anyhow::Result<()> {
         self.split_if_due()?;
         let [id, missed_id] = self.file.ids[stream];
         let header = |channel_id| MessageHeader {
@@ -287,11 +270,19 @@ impl Recorder {
         if missed > 0 {
             let direction = word(self.streams[stream].direction);
             let text = format!("{{\"direction\":\"{direction}\",\"missed\":{missed},\"before\":{sequence}}}");
-            self.file.writer.write_to_known_channel(&header(missed_id), text.as_bytes())?;
+            let written = self.file.writer.write_to_known_channel(&header(missed_id), text.as_bytes());
+            written.with_context(|| self.cannot_write())?;
         }
-        self.file.writer.write_to_known_channel(&header(id), bytes)?;
+        let written = self.file.writer.write_to_known_channel(&header(id), bytes);
+        written.with_context(|| self.cannot_write())?;
         self.file.messages += 1;
         self.flush_if_due()
+    }
+
+    /// What was to be done when it failed.
+    fn cannot_write(&self) -> String {
+        let present = if self.files == 1 { self.path.clone() } else { self.numbered(self.files - 1) };
+        format!("cannot write {}", present.display())
     }
 
     /// Brings what was written to the file, if the last time is a while ago. To be called while nothing comes, too.
@@ -309,7 +300,8 @@ impl Recorder {
         if self.file.messages == 0 || !(large || old) {
             return Ok(());
         }
-        self.file.writer.finish()?;
+        let finished = self.file.writer.finish();
+        finished.map(drop).with_context(|| self.cannot_write())?;
         let path = self.numbered(self.files);
         self.file = Open::create(&path, &self.streams, &self.kept, self.chunk)?;
         self.files += 1;

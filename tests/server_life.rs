@@ -27,6 +27,7 @@ fn child() {
         ("client", client),
         ("forks", forks),
         ("serves_as_child", serves_as_child),
+        ("forks_as_one_joins", forks_as_one_joins),
     ]);
 }
 
@@ -466,4 +467,47 @@ mod futures {
         assert!(ended);
         assert_eq!(server.clients(), 0);
     }
+}
+
+/// Binds, and forks a child that keeps all it has, while a client joins.
+fn forks_as_one_joins(args: &[String]) {
+    let mut server = Server::<Transport>::bind(&args[0], &config()).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.insert_fd(0, server.wait_fd()).unwrap();
+    say("bound");
+    hold();
+    // It has connected: it is taken, and has nothing to say.
+    assert_eq!(set.wait(Some(LONG)).unwrap(), [0]);
+    assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
+    // SAFETY: as above; the child only waits for its end.
+    match unsafe { libc::fork() } {
+        0 => loop {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        },
+        id => {
+            let pid = Pid::from_raw(id).expect("the fork failed");
+            say("forked");
+            hold();
+            assert_eq!(set.wait(Some(LONG)).unwrap(), [0]);
+            assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
+            let rest = set.wait(Some(Duration::from_millis(5))).unwrap().to_vec();
+            kill_process(pid, Signal::KILL).unwrap();
+            assert!(rest.is_empty(), "whoever is gone is told once");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_went_is_forgotten_though_a_forked_child_has_its_socket() {
+    let name = named("fork-joins");
+    let mut server = spawn("forks_as_one_joins", &[&name]);
+    server.wait_for("bound");
+    let mut client = spawn("client", &[&name, "silent"]);
+    client.wait_for("silent");
+    server.go();
+    server.wait_for("forked");
+    client.kill();
+    server.go();
+    server.join();
 }

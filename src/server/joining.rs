@@ -36,6 +36,15 @@ pub(super) enum Turn<C> {
     Nothing,
 }
 
+/// How far a client has come that was heard.
+enum Step<C> {
+    /// It has more to say.
+    On,
+    Joined(C),
+    /// It is gone, or not let in.
+    Over,
+}
+
 /// A client whose handshake is not over.
 struct Pending<C> {
     socket: Socket,
@@ -110,7 +119,13 @@ impl<C: Kind> Joining<C> {
         if !matches!(done, Ok(Turn::Joined(_))) {
             // Only now, when all that was said is heard.
             let now = Instant::now();
-            self.pending.retain(|_, client| client.until.is_none_or(|until| until > now));
+            self.pending.retain(|_, client| {
+                let stays = client.until.is_none_or(|until| until > now);
+                if !stays {
+                    self.poller.remove(&client.socket);
+                }
+                stays
+            });
         }
         // Whoever waits for the descriptor waits from here on. What is refused now is told by the next turn.
         let _ = self.listen_if_free();
@@ -171,8 +186,9 @@ impl<C: Kind> Joining<C> {
             };
             step("accept: connected");
             let Ok(Credentials { pid, uid, gid }) = socket.peer() else { continue };
-            if let Some(oldest) = self.dispensable().filter(|_| self.is_full()) {
-                self.pending.remove(&oldest);
+            let oldest = self.dispensable().filter(|_| self.is_full());
+            if let Some(client) = oldest.and_then(|oldest| self.pending.remove(&oldest)) {
+                self.poller.remove(&client.socket);
             }
             // A time that the clock cannot reach has no end.
             let until = Instant::now().checked_add(self.limits.handshake_time);
@@ -188,30 +204,41 @@ impl<C: Kind> Joining<C> {
     /// Goes on with a client that has said something, or is gone.
     fn go_on(&mut self, key: u64) -> Result<Option<C>, AcceptError> {
         let Some(mut client) = self.pending.remove(&key) else { return Ok(None) };
+        let step = self.hear(&mut client);
+        if matches!(step, Ok(Step::On)) {
+            self.pending.insert(key, client);
+            return Ok(None);
+        }
+        // To close it is not enough: a forked child that has it too would keep it watched.
+        self.poller.remove(&client.socket);
+        Ok(match step? {
+            Step::Joined(channel) => Some(channel),
+            Step::On | Step::Over => None,
+        })
+    }
+
+    fn hear(&mut self, client: &mut Pending<C>) -> Result<Step<C>, AcceptError> {
         // More than a packet, so that a longer one is known.
         let mut packet = [0; PACKET_BYTES + 1];
         let packet = match client.socket.receive(&mut packet) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.pending.insert(key, client);
-                return Ok(None);
-            }
-            Ok((1.., surprising)) if !surprising.is_empty() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::On),
+            Ok((1.., surprising)) if !surprising.is_empty() => return Ok(Step::Over),
             Ok((bytes @ 1.., _)) => &packet[..bytes],
             // It is gone.
-            Ok(_) | Err(_) => return Ok(None),
+            Ok(_) | Err(_) => return Ok(Step::Over),
         };
         match client.channel.take() {
-            None => self.welcome(key, client, packet).map(|()| None),
+            None => self.welcome(client, packet),
             Some(channel) if packet == JOINED && channel.peer_attached() => {
                 step("accept: joined");
-                Ok(Some(channel))
+                Ok(Step::Joined(channel))
             }
-            Some(_) => Ok(None),
+            Some(_) => Ok(Step::Over),
         }
     }
 
     /// Answers a hello, with a channel if all is well.
-    fn welcome(&mut self, key: u64, mut client: Pending<C>, packet: &[u8]) -> Result<(), AcceptError> {
+    fn welcome(&mut self, client: &mut Pending<C>, packet: &[u8]) -> Result<Step<C>, AcceptError> {
         let offer = self.supply.offer();
         let refuse = |client: &Pending<C>, verdict| {
             // It may be gone.
@@ -227,27 +254,29 @@ impl<C: Kind> Joining<C> {
             Ok(_) => Verdict::Welcome,
         };
         if verdict != Verdict::Welcome {
-            refuse(&client, verdict);
-            return Ok(());
+            refuse(client, verdict);
+            return Ok(Step::Over);
         }
-        let made = self.supply.take(&self.limits).inspect_err(|_| refuse(&client, Verdict::Full))?;
+        let made = self.supply.take(&self.limits).inspect_err(|_| refuse(client, Verdict::Full))?;
         let Some(Made { guard, handed }) = made else {
-            refuse(&client, Verdict::Full);
-            return Ok(());
+            refuse(client, Verdict::Full);
+            return Ok(Step::Over);
         };
         step("accept: made");
         let sent = client.socket.send(&Answer::packet(&offer, Verdict::Welcome), &handed.descriptors());
         step("accept: answered");
-        if sent.is_ok() {
+        let next = if sent.is_ok() {
             let (config, payloads) = (self.supply.config.clone(), self.supply.payloads);
             let side = NewSide { guard, config, payloads, peer: Some(client.peer) };
             client.channel = Some(C::from_side(side));
-            self.pending.insert(key, client);
-        }
+            Step::On
+        } else {
+            Step::Over
+        };
         drop(handed);
         // The client joins meanwhile.
         self.supply.prepare(&self.limits);
-        Ok(())
+        Ok(next)
     }
 }
 

@@ -1,0 +1,13 @@
+//! A recording: an MCAP file with the messages of one or several channels, and what is needed to send them again.
+//!
+//! Each direction of a channel is one MCAP channel, its topic `NAME/a_to_b` or `NAME/b_to_a`. Its metadata has the identity of the
+//! messages and the geometry of the ring. A message is the bytes that it was; `log_time` is when it was seen. What a tap
+//! missed stands as JSON under the topic `NAME/missed`.
+
+mod reader;
+mod stream;
+mod writer;
+
+pub use reader::{End, Recorded, Recording};
+pub use stream::Stream;
+pub use writer::{Kept, Recorder, Split};

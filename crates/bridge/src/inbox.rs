@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use capnproto_shm_transport::Producer;
 use zenoh::bytes::ZBytes;
 
+use crate::credit::Credit;
 use crate::figures::Counters;
 use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
 use crate::hello::Lane;
@@ -18,24 +19,16 @@ use crate::place::{Misfit, Placed, place, slots_of};
 use crate::queue::{Piece, Queue};
 use crate::work::{Stop, Work};
 
-/// Share of a window that is placed before the other bridge is told of it without a frame of its own.
-const SHARE: u64 = 16;
-
 #[derive(Debug)]
 pub(crate) struct Inbox {
     session: u64,
     began: Instant,
     lane: Lane,
-    window: u64,
+    pub(crate) credit: Credit,
     /// Frames of ours that the other bridge has.
     acknowledged: AtomicU64,
-    /// Slots of ours that it has placed.
-    credited: AtomicU64,
     /// Frames of its that are here.
     received: AtomicU64,
-    /// Slots of its that are placed here, and how many of them it was told of.
-    placed: AtomicU64,
-    told: AtomicU64,
     /// When it was last heard, in milliseconds since `began`.
     heard: AtomicU64,
     awaits_credit: AtomicBool,
@@ -47,7 +40,7 @@ pub(crate) struct Inbox {
     /// The session's own thread waits here,
     changed: Condvar,
     /// and here the one that sends.
-    credit: Condvar,
+    granted: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -77,12 +70,9 @@ impl Inbox {
             session,
             began: Instant::now(),
             lane,
-            window,
+            credit: Credit::new(window),
             acknowledged: zero(),
-            credited: zero(),
             received: zero(),
-            placed: zero(),
-            told: zero(),
             heard: zero(),
             awaits_credit: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -90,7 +80,7 @@ impl Inbox {
             counters: Counters::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
-            credit: Condvar::new(),
+            granted: Condvar::new(),
         }
     }
 
@@ -104,13 +94,6 @@ impl Inbox {
 
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
-    }
-
-    /// Slots that are placed here. The other bridge is about to be told.
-    pub(crate) fn tell_placed(&self) -> u64 {
-        let placed = self.placed.load(Ordering::Relaxed);
-        self.told.store(placed, Ordering::Relaxed);
-        placed
     }
 
     /// The other bridge was heard.
@@ -146,14 +129,14 @@ impl Inbox {
         };
         self.hear();
         self.acknowledged.fetch_max(header.received, Ordering::Relaxed);
-        let before = self.credited.fetch_max(header.placed, Ordering::SeqCst);
+        let more = self.credit.grant(header.placed);
         let mut state = self.lock();
-        if header.placed > before && self.awaits_credit.load(Ordering::SeqCst) {
-            self.credit.notify_all();
+        if more && self.awaits_credit.load(Ordering::SeqCst) {
+            self.granted.notify_all();
         }
         state.work.again |= header.again;
         self.in_order(&mut state, &header, payload);
-        state.work.credit |= self.credit_due();
+        state.work.credit |= self.credit.is_due();
         if state.work.any() {
             self.changed.notify_all();
         }
@@ -225,7 +208,7 @@ impl Inbox {
             }
         }
         // Slots are what credit counts; their messages are not longer, and each has its length before it.
-        let most = (self.window.saturating_add(self.lane.slot_count as u64))
+        let most = (self.credit.window().saturating_add(self.lane.slot_count as u64))
             .saturating_mul(self.lane.slot_size as u64 + (LENGTH + HEADER) as u64);
         if state.queue.bytes().saturating_add(bytes) > most {
             return self.break_off(state, "it sends more than it has credit for");
@@ -247,7 +230,7 @@ impl Inbox {
         state.stop.get_or_insert(stop);
         self.stopping.store(true, Ordering::Release);
         state.work.ended = true;
-        self.credit.notify_all();
+        self.granted.notify_all();
         self.changed.notify_all();
     }
 
@@ -260,7 +243,7 @@ impl Inbox {
     ) -> Result<bool, Misfit> {
         let mut placed = Placed::default();
         let result = place(producer, payload, at, &mut placed);
-        self.placed.fetch_add(placed.slots, Ordering::Relaxed);
+        self.credit.place(placed.slots);
         self.counters.received(placed.messages, placed.bytes);
         result
     }
@@ -268,17 +251,13 @@ impl Inbox {
     /// What does not go into the ring uses its credit up all the same, so that the other bridge does not wait for it.
     fn drop_unplaced(&self, piece: &Piece) {
         if let Piece::Messages { payload, at } = piece {
-            self.placed.fetch_add(slots_of(payload, *at, &self.lane), Ordering::Relaxed);
+            self.credit.place(slots_of(payload, *at, &self.lane));
         }
     }
 
     /// Waits until the sender may use this many slots more, at least one; or tells why it is to stop.
     pub(crate) fn wait_for_credit(&self, used: u64, window: u64) -> Result<u64, Stop> {
-        let left = || {
-            let ahead = used.saturating_sub(self.credited.load(Ordering::SeqCst));
-            window.saturating_sub(ahead)
-        };
-        let credit = left();
+        let credit = self.credit.left(used, window);
         if credit > 0 && !self.stopping.load(Ordering::Acquire) {
             return Ok(credit);
         }
@@ -288,18 +267,13 @@ impl Inbox {
                 return Err(stop);
             }
             self.awaits_credit.store(true, Ordering::SeqCst);
-            let credit = left();
+            let credit = self.credit.left(used, window);
             if credit > 0 {
                 self.awaits_credit.store(false, Ordering::SeqCst);
                 return Ok(credit);
             }
-            state = self.credit.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.granted.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-
-    /// Slots that the sender may use beyond these.
-    pub(crate) fn credit_left(&self, used: u64, window: u64) -> u64 {
-        window.saturating_sub(used.saturating_sub(self.credited.load(Ordering::Relaxed)))
     }
 
     /// Makes the sender stop. Whoever calls this interrupts its wait for a message.
@@ -351,15 +325,9 @@ impl Inbox {
         self.lock().queue.take();
     }
 
-    /// Whether enough was placed that the other bridge should be told.
-    pub(crate) fn credit_due(&self) -> bool {
-        let placed = self.placed.load(Ordering::Relaxed);
-        placed.wrapping_sub(self.told.load(Ordering::Relaxed)) >= (self.window / SHARE).max(1)
-    }
-
     /// Has the session's own thread tell the other bridge of credit, if that is due.
     pub(crate) fn look_at_credit(&self) {
-        if self.credit_due() {
+        if self.credit.is_due() {
             self.lock().work.credit = true;
             self.changed.notify_all();
         }

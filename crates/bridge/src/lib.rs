@@ -6,6 +6,7 @@
 
 mod bridge;
 mod channel;
+mod credit;
 mod ending;
 mod error;
 mod figures;

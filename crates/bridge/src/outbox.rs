@@ -108,7 +108,7 @@ impl Outbox {
     }
 
     fn header(&self, kind: Kind, again: bool, number: u64) -> Header {
-        let (received, placed) = (self.inbox.received(), self.inbox.tell_placed());
+        let (received, placed) = (self.inbox.received(), self.inbox.credit.tell());
         Header { kind, again, session: self.session, number, received, placed }
     }
 }

@@ -124,7 +124,7 @@ fn send(mut consumer: Consumer, link: &Link, window: u64) -> Result<Option<End>,
         used += slots;
         hint = frame.len();
         inbox.counters.sent(frame.messages, bytes);
-        inbox.counters.credit.store(inbox.credit_left(used, window), Ordering::Relaxed);
+        inbox.counters.credit.store(inbox.credit.left(used, window), Ordering::Relaxed);
         if let Err(error) = link.outbox.send(Kind::Data, frame) {
             // What was received from the program here is lost with it.
             consumer.abandon();
@@ -253,7 +253,7 @@ impl Keeper<'_> {
                         _ => producer.reserve_timeout(SLICE).map(drop),
                     };
                     match room {
-                        Ok(()) if !inbox.credit_due() => {}
+                        Ok(()) if !inbox.credit.is_due() => {}
                         Ok(()) | Err(SendError::Timeout | SendError::NoPeer) => {
                             inbox.lend(producer);
                             return Ok(());

@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytemuck::{Pod, Zeroable};
 use schemas::quotes_capnp::{book, level};
-use transport::{CapnpChannel, Channel, Config, Kind, OpenError, RecvError, Server, Transport};
+use transport::{
+    CapnpChannel, Channel, Config, Direction, Kind, OpenError, RecvError, Server, Tap, Transport,
+};
 
 const ROUNDS: u32 = 300;
 const WAIT: Duration = Duration::from_secs(60);
+/// Messages that a tap delivers.
+const MANY: u32 = 20_000;
 const TAG: &str = "pairs/1";
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
@@ -211,10 +215,43 @@ fn play<P: Peer>(role: &str, ending: &str, name: &str) -> Result {
     }
 }
 
+/// Reads a stream of bytes in passing: what it gets and what it says it missed are all that was sent. Says "there" when it
+/// has the channel open, and "enough" when it has seen and missed many.
+fn tap(name: &str) -> Result {
+    let start = Instant::now();
+    let mut tap = loop {
+        match Tap::open(name) {
+            Ok(tap) => break tap,
+            Err(error) if start.elapsed() > WAIT => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    println!("there");
+    let (mut message, mut number, mut delivered) = (Vec::new(), 0, 0);
+    loop {
+        match tap.next_timeout(&mut message, WAIT) {
+            Ok(found) if found.direction == Direction::AToB => {
+                number += u32::try_from(found.missed)?;
+                if message != bytes(number) {
+                    return Err(format!("message {number} in passing is not as it was sent").into());
+                }
+                number += 1;
+                delivered += 1;
+                if delivered == MANY {
+                    println!("enough");
+                }
+            }
+            Err(RecvError::PeerDead) if tap.missed() > 0 && delivered >= MANY => return Ok(()),
+            other => return Err(format!("the stream in passing: {other:?}").into()),
+        }
+    }
+}
+
 fn main() -> Result {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [role, kind, ending, name] = &words[..] else { return Err("peer ROLE KIND ENDING NAME".into()) };
     match &kind[..] {
+        _ if role == "tap" => tap(name),
         "raw" => play::<Transport>(role, ending, name),
         "values" => play::<Channel<Value>>(role, ending, name),
         _ => play::<CapnpChannel<level::Owned>>(role, ending, name),

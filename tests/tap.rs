@@ -236,6 +236,27 @@ fn it_begins_with_what_is_not_released_yet() {
 }
 
 /// Sends these numbers, which the other side releases: they still stand in the ring.
+/// A burst that is longer than the ring, to a receiver that takes some of it and then stands still.
+#[test]
+fn behind_a_burst_it_goes_on_with_what_a_receiver_who_stands_still_has_not_released() {
+    for (slots, taken) in [(64, 40), (64, 63), (16, 1), (1024, 700)] {
+        let name = named("tap-standing");
+        let (mut a, mut b) = pair(&name, &Config::new().slot_size(64).slot_count(slots as usize));
+        let mut tap = Tap::open(&name).unwrap();
+        nothing(&mut tap);
+        (0..slots).for_each(|index: u64| a.send(&index.to_le_bytes()).unwrap());
+        (0..taken).for_each(|_| drop(b.recv().unwrap()));
+        (slots..slots + taken).for_each(|index| a.send(&index.to_le_bytes()).unwrap());
+        let (tapped, first) = next(&mut tap);
+        assert_eq!((tapped.missed, tapped.sequence, &*first), (taken, taken, &taken.to_le_bytes()[..]));
+        for index in taken + 1..slots + taken {
+            let (tapped, bytes) = next(&mut tap);
+            assert_eq!((tapped.missed, &*bytes), (0, &index.to_le_bytes()[..]), "{slots} {taken}");
+        }
+        nothing(&mut tap);
+    }
+}
+
 fn pass(a: &mut Transport, b: &mut Transport, numbers: std::ops::Range<u64>) {
     for index in numbers {
         a.send(&index.to_ne_bytes()).unwrap();

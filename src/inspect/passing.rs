@@ -192,23 +192,7 @@ impl Passing {
     /// again.
     fn begin(&mut self) {
         for _ in 0..TRIES {
-            let words = self.segment.words();
-            let (version, last) = Counted::last(words);
-            let head = words.consumer.head.load(Ordering::Acquire);
-            let tail = self.tail();
-            let head = if tail.wrapping_sub(head) <= self.slots() { head } else { tail };
-            let behind = last.sequence.wrapping_sub(head);
-            let found = if tail.wrapping_sub(last.sequence) > self.slots() {
-                None
-            } else if behind as i64 <= 0 {
-                self.walk(last, tail, |sequence| sequence.wrapping_sub(head) as i64 >= 0)
-            } else {
-                // The last totals are ahead of the head: count what lies between.
-                let begin = Counted { sequence: head, ..Counted::default() };
-                self.walk(begin, last.sequence, |_| false)
-                    .map(|end| Counted { messages: last.messages.wrapping_sub(end.messages), ..begin })
-            };
-            if Counted::version_after(words) == version {
+            if let Some((head, found)) = self.oldest_unreleased() {
                 // A producer that counts nothing is counted from here.
                 self.next = found.or(Some(Counted { sequence: head, ..Counted::default() }));
                 return;
@@ -216,11 +200,33 @@ impl Passing {
         }
     }
 
-    /// Goes on behind what was lost: about half a ring before the newest message, or where the producer's totals let it.
-    /// Returns whether a place was found: not if the producer counts on all the while.
+    /// The head, and the message there with its number, if the producer counts. None if it has counted meanwhile.
+    fn oldest_unreleased(&self) -> Option<(u64, Option<Counted>)> {
+        let words = self.segment.words();
+        let (version, last) = Counted::last(words);
+        let (head, tail) = (self.head(), self.tail());
+        let head = if tail.wrapping_sub(head) <= self.slots() { head } else { tail };
+        let behind = last.sequence.wrapping_sub(head);
+        let found = if tail.wrapping_sub(last.sequence) > self.slots() {
+            None
+        } else if behind as i64 <= 0 {
+            self.walk(last, tail, |sequence| sequence.wrapping_sub(head) as i64 >= 0)
+        } else {
+            // The last totals are ahead of the head: count what lies between.
+            let begin = Counted { sequence: head, ..Counted::default() };
+            self.walk(begin, last.sequence, |_| false)
+                .map(|end| Counted { messages: last.messages.wrapping_sub(end.messages), ..begin })
+        };
+        (Counted::version_after(words) == version).then_some((head, found))
+    }
+
+    /// Goes on behind what was lost: with the oldest message that is not released, if the consumer stands still; else about
+    /// half a ring before the newest, or where the producer's totals let it. Returns whether a place was found: not if the
+    /// producer counts on all the while.
     fn go_on(&mut self, lost: Counted, tail: u64) -> bool {
         for _ in 0..TRIES {
-            let Some(place) = self.place_behind(lost, tail) else { continue };
+            let place = self.standing_head(lost).or_else(|| self.place_behind(lost, tail));
+            let Some(place) = place else { continue };
             let missed = place.messages.wrapping_sub(lost.messages);
             self.unsaid = self.unsaid.wrapping_add(missed);
             self.missed = self.missed.wrapping_add(missed);
@@ -228,6 +234,17 @@ impl Passing {
             return true;
         }
         false
+    }
+
+    /// The oldest message that is not released, if its consumer stands still: then nobody writes it again soon.
+    fn standing_head(&self, lost: Counted) -> Option<Counted> {
+        let head = self.head();
+        if self.tail().wrapping_sub(head) <= self.slots() / 2 {
+            return None;
+        }
+        let place = self.oldest_unreleased()?.1?;
+        let later = place.sequence.wrapping_sub(lost.sequence) as i64 > 0;
+        (later && place.sequence == head && self.head() == head).then_some(place)
     }
 
     /// A place behind `lost` whose number is known. None if the producer has counted meanwhile.
@@ -263,6 +280,10 @@ impl Passing {
             });
         }
         Some(last).filter(|last| later(last.sequence) && Counted::is_whole(version, now))
+    }
+
+    fn head(&self) -> u64 {
+        self.segment.words().consumer.head.load(Ordering::Acquire)
     }
 
     fn tail(&self) -> u64 {

@@ -203,7 +203,7 @@ impl WaitSet {
         let Self { poller, members, awake, ready, .. } = self;
         awake.retain(|key| {
             let Some(Member { readiness, .. }) = members.get(key) else { return false };
-            if is_dropped(readiness) {
+            if readiness.has_left() {
                 // Others may keep its event open.
                 poller.remove(readiness.event());
                 members.remove(key);
@@ -296,11 +296,6 @@ fn is_ready(readiness: &Arc<Readiness>) -> bool {
     // Acquire: whoever receives then sees what was published before. It is looked at again there in any case.
     words.producer.tail.load(Ordering::Acquire) != words.consumer.head.load(Ordering::Relaxed)
         || !words.producer_status.is_open()
-}
-
-/// Whether the half itself is no more.
-fn is_dropped(readiness: &Arc<Readiness>) -> bool {
-    !readiness.pair().rx.words().consumer_status.is_open()
 }
 
 impl Drop for WaitSet {

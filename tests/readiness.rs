@@ -698,3 +698,18 @@ fn a_set_keeps_a_half_that_its_peer_says_is_dropped() {
         assert!(set.is_empty(), "{end}: the half is forgotten once it is dropped");
     }
 }
+
+#[test]
+fn a_set_forgets_a_dropped_half_that_its_peer_says_is_awake() {
+    let name = named("said-awake");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let _b = Transport::open(&name, LONG).unwrap();
+    let hand = Memory::of(&name.b2a());
+    let mut set = WaitSet::new().unwrap();
+    set.insert(1, a.halves().1).unwrap();
+    assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    hand.put_half(at::CONSUMER_PARKED, 0);
+    drop(a);
+    assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    assert!(set.is_empty());
+}

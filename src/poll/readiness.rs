@@ -6,7 +6,7 @@
 //! same thread learns of the peer's death.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -67,10 +67,16 @@ impl Readiness {
         self.armed.load(Ordering::Acquire)
     }
 
-    /// The half is no more. Who sleeps for it is to be woken then.
+    /// The half is no more. Wakes whoever sleeps for it.
     pub(crate) fn leave(&self) {
         // Release pairs with the Acquire in `has_left`.
         self.dropped.store(true, Ordering::Release);
+        // As in `announce`: either this sees that the half is armed, or who arms it sees this.
+        fence(Ordering::SeqCst);
+        if self.is_armed() {
+            self.rise();
+            self.event.notify();
+        }
     }
 
     /// Whether the half is no more.

@@ -109,7 +109,6 @@ impl Consumer {
         if let Some(readiness) = self.endpoint.readiness.get() {
             readiness.leave();
         }
-        pair.wake(pair.side, Half::Consumer);
     }
 }
 

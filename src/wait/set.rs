@@ -204,9 +204,7 @@ impl WaitSet {
         awake.retain(|key| {
             let Some(Member { readiness, .. }) = members.get(key) else { return false };
             if readiness.has_left() {
-                // Others may keep its event open.
-                poller.remove(readiness.event());
-                members.remove(key);
+                forget(poller, members, *key);
                 return false;
             }
             let found = is_ready(readiness);
@@ -241,10 +239,12 @@ impl WaitSet {
         if halves().any(|half| half.needs_barrier()) {
             Host::barrier();
         }
-        let ready = &mut self.ready;
+        let Self { poller, members, ready, .. } = self;
         for key in self.awake.drain(..) {
-            let Some(Member { readiness, asleep }) = self.members.get_mut(&key) else { continue };
-            if is_ready(readiness) {
+            let Some(Member { readiness, asleep }) = members.get_mut(&key) else { continue };
+            if readiness.has_left() {
+                forget(poller, members, key);
+            } else if is_ready(readiness) {
                 readiness.rise();
                 ready.push(key);
             } else {
@@ -287,6 +287,13 @@ impl WaitSet {
             self.stats.waited(began, Instant::now(), true);
         }
         Ok(())
+    }
+}
+
+/// Takes out a half that is no more. Others may keep its event open.
+fn forget(poller: &Poller, members: &mut HashMap<u64, Member>, key: u64) {
+    if let Some(Member { readiness, .. }) = members.remove(&key) {
+        poller.remove(readiness.event());
     }
 }
 

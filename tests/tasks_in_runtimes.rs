@@ -515,6 +515,22 @@ fn a_future_that_has_returned_is_not_polled_again() {
     let _ = received.as_mut().poll(&mut cx);
 }
 
+/// A pause that is over when it begins is a turn of the others all the same: one of them may be who sends.
+#[test]
+fn an_interval_of_nothing_lets_others_run() {
+    for mode in [Duration::ZERO, Duration::from_nanos(1)].map(PollMode::Interval) {
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (_name, mut a, mut b) = pair();
+            a.poll_control().set_local(mode);
+            b.poll_control().set_local(mode);
+            let talk = async { futures::join!(a.recv_async(), b.send_async(b"here")).0.unwrap().to_vec() };
+            said.send(futures::executor::block_on(talk)).unwrap();
+        });
+        assert_eq!(heard.recv_timeout(LONG).expect("it lets nobody run"), b"here");
+    }
+}
+
 /// Waits outside tokio for the first time with so many descriptors left, and then with enough.
 fn starve(args: &[String]) {
     let (_name, mut a, mut b) = pair();

@@ -60,9 +60,15 @@ impl Waiting {
                     return Poll::Pending;
                 }
                 Doze::For(pause) => {
+                    let begins = self.timer.is_none();
                     let timer = self.timer.get_or_insert_with(|| Pause::of(pause));
                     ready!(Pin::new(timer).poll(cx));
                     self.timer = None;
+                    if begins {
+                        // It was over at once, and others have not run.
+                        let_others_run(cx);
+                        return Poll::Pending;
+                    }
                 }
                 Doze::Sleep => {
                     self.armed_at = Some(Instant::now());

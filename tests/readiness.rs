@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
+mod memory;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use capnproto_shm_transport::{Channel, Config, RecvError, SendError, Transport, WaitSet};
 use common::*;
+use memory::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 #[test]
@@ -671,4 +673,43 @@ fn a_set_loses_no_wake_whatever_its_user_does_between_waits() {
             }
         }
     });
+}
+
+/// A peer has a hand in every word of the ring, also in the one by which this half would say that it is no more.
+#[test]
+fn a_set_keeps_a_half_that_its_peer_says_is_dropped() {
+    for end in 1..=4 {
+        let name = named("said-dropped");
+        let mut a = Transport::create(&name, &config()).unwrap();
+        let mut b = Transport::open(&name, LONG).unwrap();
+        let hand = Memory::of(&name.b2a());
+        let mut set = WaitSet::new().unwrap();
+        set.insert(1, a.halves().1).unwrap();
+        assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+        b.send(b"here").unwrap();
+        hand.put_half(at::CONSUMER_END, end);
+        assert_eq!(set.wait(Some(LONG)).unwrap(), [1], "{end}");
+        assert_eq!(&*a.try_recv().unwrap(), b"here");
+        drop(b);
+        assert_eq!(set.wait(Some(LONG)).unwrap(), [1], "{end}: its end");
+        assert!(matches!(a.try_recv(), Err(RecvError::Closed)));
+        drop(a);
+        assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+        assert!(set.is_empty(), "{end}: the half is forgotten once it is dropped");
+    }
+}
+
+#[test]
+fn a_set_forgets_a_dropped_half_that_its_peer_says_is_awake() {
+    let name = named("said-awake");
+    let mut a = Transport::create(&name, &config()).unwrap();
+    let _b = Transport::open(&name, LONG).unwrap();
+    let hand = Memory::of(&name.b2a());
+    let mut set = WaitSet::new().unwrap();
+    set.insert(1, a.halves().1).unwrap();
+    assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    hand.put_half(at::CONSUMER_PARKED, 0);
+    drop(a);
+    assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    assert!(set.is_empty());
 }

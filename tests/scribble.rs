@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use capnproto_shm_transport::{Config, OpenError, PollMode, RecvError, SendError, Transport};
+use capnproto_shm_transport::{Config, OpenError, PollMode, RecvError, SendError, Transport, WaitSet};
 use common::*;
 use memory::*;
 use rustix::process::{Pid, Signal, kill_process};
@@ -128,7 +128,7 @@ fn work(side: &mut Transport, seed: u64) -> usize {
     let mut messages = 0;
     let (mut copy, mut dead) = (Vec::new(), [false; 2]);
     for _ in 0..CALLS {
-        let sent = match random.below(6) {
+        let sent = match random.below(10) {
             0 => side.try_send(&[1; SLOT]),
             1 => side.send_timeout(&[2; 9], SHORT),
             2 => side.try_reserve().map(|mut slot| {
@@ -145,6 +145,10 @@ fn work(side: &mut Transport, seed: u64) -> usize {
                 batch.publish();
                 result
             }
+            5 => side.halves().0.arm().map(drop),
+            6 => side.halves().0.arm_span(150).map(drop),
+            7 => tasks::send(side),
+            8 => tasks::reserve_span(side),
             _ => side.try_reserve().map(drop),
         };
         let mut within = |bytes: &[u8]| {
@@ -152,11 +156,15 @@ fn work(side: &mut Transport, seed: u64) -> usize {
             std::hint::black_box(bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)));
             messages += 1;
         };
-        let received = match random.below(5) {
+        let received = match random.below(9) {
             0 => side.try_recv().map(|message| within(&message)),
             1 => side.recv_timeout(SHORT).map(|message| within(&message)),
             2 => side.try_recv_copied(&mut copy).map(|_| within(&copy)),
             3 => side.recv_copied_timeout(&mut copy, SHORT).map(|_| within(&copy)),
+            4 => side.halves().1.arm().map(drop),
+            5 => sleep_in_set(side),
+            6 => tasks::receive(side, within),
+            7 => tasks::hold(side, within),
             _ => side.drain(3, within).map(drop),
         };
         let stats = side.stats();
@@ -172,6 +180,77 @@ fn work(side: &mut Transport, seed: u64) -> usize {
         }
     }
     messages
+}
+
+/// A set's wait, then a look.
+fn sleep_in_set(side: &mut Transport) -> Result<(), RecvError> {
+    let mut set = WaitSet::new().unwrap();
+    set.insert(1, side.halves().1).unwrap();
+    set.wait(Some(SHORT)).unwrap();
+    side.try_recv().map(drop)
+}
+
+/// What tasks do, polled some times and given up.
+#[cfg(feature = "async")]
+mod tasks {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn polled<T, E>(future: impl Future<Output = Result<T, E>>) -> Option<Result<T, E>> {
+        let mut future = pin!(future);
+        (0..30).find_map(|_| match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        })
+    }
+
+    pub fn send(side: &mut Transport) -> Result<(), SendError> {
+        polled(side.send_async(&[5; SLOT])).unwrap_or(Ok(()))
+    }
+
+    pub fn reserve_span(side: &mut Transport) -> Result<(), SendError> {
+        polled(side.reserve_span_async(150)).map_or(Ok(()), |span| {
+            span.map(|mut span| {
+                span.fill(6);
+                span.commit(140);
+            })
+        })
+    }
+
+    pub fn receive(side: &mut Transport, mut within: impl FnMut(&[u8])) -> Result<(), RecvError> {
+        polled(side.recv_async()).map_or(Ok(()), |message| message.map(|message| within(&message)))
+    }
+
+    pub fn hold(side: &mut Transport, within: impl FnMut(&[u8])) -> Result<(), RecvError> {
+        let mut window = side.window();
+        polled(window.wait_for_async(2)).unwrap_or(Ok(()))?;
+        window.iter().for_each(within);
+        Ok(())
+    }
+}
+
+#[cfg(not(feature = "async"))]
+mod tasks {
+    use super::*;
+
+    pub fn send(side: &mut Transport) -> Result<(), SendError> {
+        side.try_send(&[5; SLOT])
+    }
+
+    pub fn reserve_span(side: &mut Transport) -> Result<(), SendError> {
+        side.try_reserve_span(150).map(drop)
+    }
+
+    pub fn receive(side: &mut Transport, mut within: impl FnMut(&[u8])) -> Result<(), RecvError> {
+        side.try_recv().map(|message| within(&message))
+    }
+
+    pub fn hold(side: &mut Transport, _within: impl FnMut(&[u8])) -> Result<(), RecvError> {
+        side.window().try_wait_for(2)
+    }
 }
 
 fn scribbler(args: &[String]) {

@@ -7,7 +7,9 @@ mod common;
 mod handshake;
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use common::*;
 use handshake::{ANY, BYTES, JOINED, Raw, hello, packet, welcome};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_setfl, ftruncate, memfd_create};
+use rustix::net::sockopt::set_socket_linger;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 #[test]
@@ -376,9 +379,10 @@ fn a_client_that_lies_is_dropped_and_concerns_nobody() {
     // Descriptors beside the hello: few, and more than anybody takes.
     for number in [1, 6, 8, 200] {
         let client = Raw::connect(&name);
-        client.send(&hello(), &beside[..number]);
+        let sent = client.send(&hello(), &beside[..number]);
         assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
-        assert!(client.receive().is_none(), "{number} descriptors");
+        assert_ne!(sent, descriptors_can_be_refused(), "{number} descriptors");
+        assert!(!sent || client.receive().is_none(), "{number} descriptors");
     }
     // Hello twice: the second is no word that it has joined.
     let twice = Raw::connect(&name);
@@ -407,6 +411,56 @@ fn a_client_that_lies_is_dropped_and_concerns_nobody() {
     }
     assert_eq!(server.clients(), 0);
     honest(&mut server, &name);
+}
+
+/// A descriptor whose closing takes an hour unless somebody reads what it has sent, and who could.
+fn slow_to_close() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut lingers = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let reader = listener.accept().unwrap().0;
+    set_socket_linger(&lingers, Some(Duration::from_secs(3600))).unwrap();
+    lingers.set_nonblocking(true).unwrap();
+    while lingers.write(&[0; 4096]).is_ok() {}
+    (lingers.into(), reader)
+}
+
+/// Whether the system lets a socket refuse descriptors: Linux does from 6.16 on.
+#[allow(unsafe_code)]
+fn descriptors_can_be_refused() -> bool {
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let (mut value, mut bytes) = (0, size_of::<i32>() as libc::socklen_t);
+    let to = (&raw mut value).cast();
+    const SO_PASSRIGHTS: i32 = 83;
+    // SAFETY: the descriptor is open, and there is room for the number.
+    unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, to, &raw mut bytes) == 0 }
+}
+
+/// Whoever is the last to have a descriptor waits while it closes: that must not be the server.
+#[test]
+fn a_descriptor_that_is_slow_to_close_holds_nobody_up() {
+    if !descriptors_can_be_refused() {
+        return;
+    }
+    let name = named("slow-to-close");
+    let mut server = Server::<Transport>::bind(&name, &config()).unwrap();
+    let (slow, reader) = slow_to_close();
+    let liar = Raw::connect(&name);
+    match liar.send(&hello(), &[slow.as_fd(); 20]) {
+        true => drop(slow),
+        false => drop(thread::spawn(move || drop(slow))),
+    }
+    let (said, heard) = std::sync::mpsc::channel();
+    let serving = thread::spawn(move || {
+        assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
+        drop(liar);
+        assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
+        said.send(()).unwrap();
+        server
+    });
+    let served = heard.recv_timeout(LONG);
+    drop(reader);
+    honest(&mut serving.join().unwrap(), &name);
+    served.expect("the server closed what a client had handed to it, and waited");
 }
 
 /// Never reads its answer, and goes on to send.

@@ -14,7 +14,13 @@ use common::*;
 
 #[test]
 fn child() {
-    play(&[("echo", echo), ("count", count), ("fill", fill), ("leave", leave)]);
+    play(&[
+        ("echo", echo),
+        ("count", count),
+        ("fill", fill),
+        ("leave", leave),
+        ("send_again_and_again", send_again_and_again),
+    ]);
 }
 
 const MODES: [PollMode; 3] = [PollMode::Spin, PollMode::Interval(Duration::from_micros(100)), PollMode::Park];
@@ -116,17 +122,7 @@ fn a_dropped_future_takes_nothing() {
                 loop {
                     polls += 1;
                     let wanted = polls % 7;
-                    let mut seen = 0;
-                    let mut future = pin!(a.recv_async());
-                    // Polls it a number of times at most, and drops it then.
-                    let received = std::future::poll_fn(|cx| {
-                        if seen == wanted {
-                            return Poll::Ready(None);
-                        }
-                        seen += 1;
-                        future.as_mut().poll(cx).map(Some)
-                    });
-                    match received.await {
+                    match polled(a.recv_async(), wanted).await {
                         Some(message) => {
                             assert_eq!(*message.unwrap(), expected[..]);
                             break;
@@ -136,6 +132,108 @@ fn a_dropped_future_takes_nothing() {
                 }
             }
             assert!(matches!(a.recv_async().await, Err(RecvError::Closed)));
+        });
+        peer.join();
+    }
+}
+
+/// Polls a future a number of times at most, and drops it then.
+async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let (mut future, mut seen) = (pin!(future), 0);
+    std::future::poll_fn(|cx| {
+        if seen == times {
+            return Poll::Ready(None);
+        }
+        seen += 1;
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// Message number `index` in one slot, or in a span that sometimes skips one.
+fn short_or_long(index: usize) -> Vec<u8> {
+    pattern(index, if index % 3 == 0 { 100 + index % 60 } else { index % 60 })
+}
+
+/// Sends so many by futures of every form, each dropped at its first, second, third … poll and begun again, then closes.
+fn send_again_and_again(args: &[String]) {
+    let (name, messages) = (args[0].clone(), args[1].parse().unwrap());
+    run(&EXECUTORS[args[2].parse::<usize>().unwrap()], || async move {
+        let mut b = Transport::open(&name, LONG).unwrap();
+        let mut tries = 0;
+        for index in 0..messages {
+            let message = short_or_long(index);
+            let len = message.len();
+            let mut sent = false;
+            while !sent {
+                tries += 1;
+                sent = if len > 64 {
+                    let span = polled(b.reserve_span_async(len), tries % 7).await;
+                    span.map(|span| span.unwrap()).is_some_and(|mut span| {
+                        span[..len].copy_from_slice(&message);
+                        span.commit(len);
+                        true
+                    })
+                } else if index % 2 == 0 {
+                    polled(b.send_async(&message), tries % 7).await.map(Result::unwrap).is_some()
+                } else {
+                    let slot = polled(b.reserve_async(), tries % 7).await;
+                    slot.map(|slot| slot.unwrap()).is_some_and(|mut slot| {
+                        slot[..len].copy_from_slice(&message);
+                        slot.commit(len);
+                        true
+                    })
+                };
+            }
+        }
+        b.finish(LONG).unwrap();
+    });
+}
+
+/// Whatever waits, on either side, may be given up at any poll and begun again.
+#[test]
+fn a_future_of_any_form_that_is_dropped_takes_nothing_and_sends_nothing() {
+    const MESSAGES: usize = 300;
+    for (number, executor) in EXECUTORS.iter().enumerate() {
+        let name = named("given-up");
+        let mut a = Transport::create(&name, &config(PollMode::Park)).unwrap();
+        let peer = spawn("send_again_and_again", &[&name, &MESSAGES.to_string(), &number.to_string()]);
+        run(executor, || async move {
+            let (mut index, mut tries, mut copy) = (0, 0, Vec::new());
+            loop {
+                tries += 1;
+                let polls = tries % 7;
+                let received = match tries % 3 {
+                    0 => polled(a.recv_async(), polls).await.map(|got| got.map(|message| message.to_vec())),
+                    1 => {
+                        let copied = polled(a.recv_copied_async(&mut copy), polls).await;
+                        copied.map(|got| got.map(|len| copy[..len].to_vec()))
+                    }
+                    _ => {
+                        let mut window = a.window();
+                        let waited = polled(window.wait_for_async(1), polls).await;
+                        waited.map(|got| {
+                            got.map(|()| {
+                                let message = window[0].to_vec();
+                                window.release(1);
+                                message
+                            })
+                        })
+                    }
+                };
+                match received {
+                    None => {}
+                    Some(Ok(message)) => {
+                        assert_eq!(message, short_or_long(index), "{}: message {index}", executor.0);
+                        index += 1;
+                    }
+                    Some(end) => {
+                        assert!(matches!(end, Err(RecvError::Closed)), "{end:?}");
+                        break;
+                    }
+                }
+            }
+            assert_eq!(index, MESSAGES);
         });
         peer.join();
     }

@@ -13,13 +13,14 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use capnproto_shm_transport::{
-    Channel, Config, Consumer, PollMode, Producer, Receiver, RecvError, SendError, Sender, Transport, Window,
+    Channel, Config, Consumer, OpenError, PollMode, Producer, Receiver, RecvError, SendError, Sender,
+    Transport, Window,
 };
 use common::*;
 
 #[test]
 fn child() {
-    play(&[("supersede", supersede), ("idle", idle), ("churn", churn), ("leave", leave)]);
+    play(&[("supersede", supersede), ("idle", idle), ("churn", churn), ("leave", leave), ("starve", starve)]);
 }
 
 fn config() -> Config {
@@ -512,4 +513,72 @@ fn a_future_that_has_returned_is_not_polled_again() {
     let mut received = pin!(b.recv_async());
     assert!(received.as_mut().poll(&mut cx).is_ready());
     let _ = received.as_mut().poll(&mut cx);
+}
+
+/// A pause that is over when it begins is a turn of the others all the same: one of them may be who sends.
+#[test]
+fn an_interval_of_nothing_lets_others_run() {
+    for mode in [Duration::ZERO, Duration::from_nanos(1)].map(PollMode::Interval) {
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (_name, mut a, mut b) = pair();
+            a.poll_control().set_local(mode);
+            b.poll_control().set_local(mode);
+            let talk = async { futures::join!(a.recv_async(), b.send_async(b"here")).0.unwrap().to_vec() };
+            said.send(futures::executor::block_on(talk)).unwrap();
+        });
+        assert_eq!(heard.recv_timeout(LONG).expect("it lets nobody run"), b"here");
+    }
+}
+
+/// Waits outside tokio for the first time with so many descriptors left, and then with enough.
+fn starve(args: &[String]) {
+    let (_name, mut a, mut b) = pair();
+    // What the half itself sleeps on is there.
+    assert!(a.halves().1.arm().unwrap());
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    taken.truncate(taken.len() - args[0].parse::<usize>().unwrap());
+    let began = futures::executor::block_on(async {
+        futures::select_biased! {
+            refused = futures::FutureExt::fuse(a.recv_async()) => Some(refused.map(drop)),
+            () = futures::FutureExt::fuse(turns(1000)) => None,
+        }
+    });
+    assert!(matches!(began, None | Some(Err(RecvError::NoDescriptor { .. }))), "{began:?}");
+    // A pause needs none.
+    let config = Config::new();
+    let joins = Transport::connect_async("nobody", Duration::from_millis(1), &config);
+    assert!(matches!(
+        futures::executor::block_on(joins),
+        Err(OpenError::Timeout { .. } | OpenError::Io { .. })
+    ));
+    drop(taken);
+    let sender = std::thread::spawn(move || {
+        for number in 0..3_u8 {
+            std::thread::sleep(Duration::from_millis(10));
+            b.send(&[number]).unwrap();
+        }
+        b
+    });
+    for number in 0..3 {
+        assert_eq!(*futures::executor::block_on(a.recv_async()).unwrap(), [number]);
+    }
+    sender.join().unwrap();
+}
+
+async fn turns(number: usize) {
+    for _ in 0..number {
+        futures_lite::future::yield_now().await;
+    }
+}
+
+/// Whatever is left when a task waits for the first time: it waits, or says what it lacks, and waits when there is more.
+#[test]
+fn a_task_without_descriptors_says_so_and_waits_when_there_are_some() {
+    for left in 0..6 {
+        spawn("starve", &[&left.to_string()]).join();
+    }
 }

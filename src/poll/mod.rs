@@ -4,6 +4,8 @@ mod control;
 #[cfg(feature = "async")]
 mod doze;
 #[cfg(feature = "async")]
+mod pause;
+#[cfg(feature = "async")]
 mod reactor;
 mod readiness;
 mod wait;
@@ -13,6 +15,8 @@ mod watcher;
 pub use control::PollControl;
 #[cfg(feature = "async")]
 pub(crate) use doze::{Doze, doze};
+#[cfg(feature = "async")]
+pub(crate) use pause::Pause;
 #[cfg(feature = "async")]
 pub(crate) use reactor::Registration;
 pub(crate) use readiness::Readiness;

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::pause::prepare_async_io;
 use crate::segment::HostEvent;
 use crate::system::Event;
 
@@ -62,6 +63,7 @@ impl Registration {
             return polled;
         }
         if !matches!(kept, Some(Self::Own(_))) {
+            prepare_async_io()?;
             *kept = Some(Self::own(event)?);
         }
         let Some(registration) = kept else { return Poll::Pending };

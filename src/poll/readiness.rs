@@ -6,7 +6,7 @@
 //! same thread learns of the peer's death.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct Readiness {
     event: Arc<HostEvent>,
     /// Whether the half sleeps, as far as this process has seen.
     armed: AtomicBool,
+    /// Whether the half is no more. What the ring says of that, the peer may have written.
+    dropped: AtomicBool,
     /// Whether the watcher, as it last looked, is woken by all that it has to do for a half that the peer notifies.
     settled: AtomicBool,
     group: OnceLock<Arc<Group>>,
@@ -42,8 +44,9 @@ impl Readiness {
     /// Makes the half's event, and has it watched.
     pub(crate) fn new(pair: &Arc<SegmentPair>, half: Half) -> io::Result<Arc<Self>> {
         let event = Arc::clone(pair.own_event(half)?);
-        let (pair, armed, settled) = (Arc::clone(pair), AtomicBool::new(false), AtomicBool::new(false));
-        let readiness = Arc::new(Self { pair, half, event, armed, settled, group: OnceLock::new() });
+        let [armed, dropped, settled] = [const { AtomicBool::new(false) }; 3];
+        let (pair, group) = (Arc::clone(pair), OnceLock::new());
+        let readiness = Arc::new(Self { pair, half, event, armed, dropped, settled, group });
         let watched: Arc<dyn Watched> = readiness.clone();
         let group = watch(&watched)?;
         readiness.group.get_or_init(|| group);
@@ -62,6 +65,24 @@ impl Readiness {
     /// Whether the half sleeps on its event, as far as is known here.
     pub(crate) fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire)
+    }
+
+    /// The half is no more. Wakes whoever sleeps for it.
+    pub(crate) fn leave(&self) {
+        // Release pairs with the Acquire in `has_left`.
+        self.dropped.store(true, Ordering::Release);
+        // As in `announce`: either this sees that the half is armed, or who arms it sees this.
+        fence(Ordering::SeqCst);
+        if self.is_armed() {
+            self.rise();
+            self.event.notify();
+        }
+    }
+
+    /// Whether the half is no more.
+    #[cfg(unix)]
+    pub(crate) fn has_left(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
     }
 
     /// Has the half sleep on its event, unless it is `ready` already. Returns whether it sleeps.

@@ -106,7 +106,9 @@ impl Consumer {
         step("close: receiving end said");
         pair.wake(pair.side.other(), Half::Producer);
         // A set may sleep for this half; it is to forget it.
-        pair.wake(pair.side, Half::Consumer);
+        if let Some(readiness) = self.endpoint.readiness.get() {
+            readiness.leave();
+        }
     }
 }
 

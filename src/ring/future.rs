@@ -7,8 +7,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use async_io::Timer;
-
 use super::call::Polling;
 use super::consumer::Consumer;
 use super::endpoint::Endpoint;
@@ -17,7 +15,7 @@ use super::stop::Stop;
 use super::task_wait::{Manners, Waiting};
 use super::waiting::{Waits, arm, check};
 use crate::error::{RecvError, SendError};
-use crate::poll::{Doze, Registration};
+use crate::poll::{Doze, Pause, Registration};
 use crate::protocol::SKIP;
 
 /// Calls that find something at once before a task lets others run.
@@ -62,9 +60,15 @@ impl Waiting {
                     return Poll::Pending;
                 }
                 Doze::For(pause) => {
-                    let timer = self.timer.get_or_insert_with(|| Timer::after(pause));
+                    let begins = self.timer.is_none();
+                    let timer = self.timer.get_or_insert_with(|| Pause::of(pause));
                     ready!(Pin::new(timer).poll(cx));
                     self.timer = None;
+                    if begins {
+                        // It was over at once, and others have not run.
+                        let_others_run(cx);
+                        return Poll::Pending;
+                    }
                 }
                 Doze::Sleep => {
                     self.armed_at = Some(Instant::now());

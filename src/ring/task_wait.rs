@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use async_io::Timer;
+use crate::poll::Pause;
 
 /// Waits in which others ran first, after which one tries to look first.
 const TRIED: u32 = 16;
@@ -19,7 +19,7 @@ pub(crate) struct Waiting {
     pub(super) slept: bool,
     pub(super) looks: u32,
     /// Of a half that looks at intervals.
-    pub(super) timer: Option<Timer>,
+    pub(super) timer: Option<Pause>,
     /// Whether others run before the first looks.
     pub(super) manners: Option<Manners>,
     /// Whether there was a turn of this wait.

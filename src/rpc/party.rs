@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_io::Timer;
 use capnp::capability::{self, FromClientHook};
 use capnp::message::ReaderOptions;
 use capnp_rpc::RpcSystem;
@@ -17,6 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use super::network::VatNetwork;
 use crate::config::Config;
 use crate::error::{AcceptError, OpenError};
+use crate::poll::Pause;
 use crate::server::Server;
 use crate::transport::Transport;
 
@@ -76,7 +76,7 @@ pub async fn serve_with<C: FromClientHook>(
             Err(error) => {
                 refused(error);
                 // The next try may fail as soon.
-                beside(&mut clients, Timer::after(REST)).await;
+                beside(&mut clients, Pause::of(REST)).await;
             }
         }
     }

@@ -13,6 +13,8 @@ pub(crate) type HostEvent = <Host as System>::Event;
 pub(crate) struct Events {
     /// This side's own, each made when first asked for, or handed over with the channel.
     own: [OnceLock<Arc<HostEvent>>; 2],
+    /// Those of them that this side gave a name. What the ring says of that, the peer may have written.
+    named: [OnceLock<()>; 2],
     /// The peer's, each opened when first needed, or handed over. `None` if it cannot be had.
     peer: [OnceLock<Option<HostEvent>>; 2],
 }
@@ -24,6 +26,7 @@ impl Events {
         Self {
             own: own.map(|event| OnceLock::from(Arc::new(event))),
             peer: peer.map(|event| OnceLock::from(Some(event))),
+            ..Self::default()
         }
     }
 
@@ -40,6 +43,16 @@ impl Events {
     /// Keeps the event of one of this side's halves. The first one stays.
     pub(crate) fn keep(&self, half: Half, event: HostEvent) -> &Arc<HostEvent> {
         self.own[half.index()].get_or_init(|| Arc::new(event))
+    }
+
+    /// This side gave the event of one of its halves a name.
+    pub(super) fn set_named(&self, half: Half) {
+        self.named[half.index()].get_or_init(|| ());
+    }
+
+    /// Whether it did.
+    pub(super) fn is_named(&self, half: Half) -> bool {
+        self.named[half.index()].get().is_some()
     }
 
     /// Notifies one of this side's own halves.

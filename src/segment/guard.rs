@@ -37,16 +37,17 @@ impl SideGuard {
 impl SideGuard {
     /// Takes the names of events away that still may exist: this side's own, and on side A those of a side B that died.
     fn remove_event_names(&self) {
+        let pair = &self.pair;
         for half in Half::BOTH {
-            let sides =
-                [(self.pair.side, self.pair.segment(half)), (Side::B, self.pair.segment(half.other()))];
-            let mine = if self.pair.side == Side::A { &sides[..] } else { &sides[..1] };
-            for (side, segment) in mine {
-                let status = segment.words().status(half);
-                // Who opened it has removed its name, unless only its owner may.
-                if status.event_is(EventState::Named) || status.event_is(EventState::Opened) {
-                    let _ = segment.event_path(*side, half).map(|path| HostEvent::remove(&path));
-                }
+            // Who opened it has removed its name, unless only its owner may.
+            if pair.events.is_named(half) {
+                let _ = pair.segment(half).event_path(pair.side, half).map(|path| HostEvent::remove(&path));
+            }
+            let theirs = pair.segment(half.other());
+            let status = theirs.words().status(half);
+            let named = status.event_is(EventState::Named) || status.event_is(EventState::Opened);
+            if pair.side == Side::A && named {
+                let _ = theirs.event_path(Side::B, half).map(|path| HostEvent::remove(&path));
             }
         }
     }

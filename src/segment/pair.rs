@@ -68,6 +68,7 @@ impl SegmentPair {
             segment.words().status(half).set_event(EventState::Named);
             step("event: name said");
             if let Ok(event) = HostEvent::named(&path, segment.mode()) {
+                self.events.set_named(half);
                 step("event: made");
                 return Ok(event);
             }

@@ -14,6 +14,8 @@ use super::task::Waiting;
 use crate::config::Config;
 use crate::crash::step;
 use crate::error::{Failure, FileError, Missing, OpenError, SegmentError};
+#[cfg(feature = "async")]
+use crate::poll::Pause;
 use crate::protocol::Identity;
 use crate::segment::{Events, HostEvent};
 #[cfg(feature = "async")]
@@ -243,7 +245,7 @@ pub(super) async fn connect_async<C: Kind>(
             Ok(side) => return Ok(C::from_side(side)),
             Err(missing) => {
                 let pause = tries.next(name, missing)?;
-                async_io::Timer::after(pause).await;
+                Pause::of(pause).await;
             }
         }
     }

@@ -14,6 +14,8 @@ use super::limits::{Limits, Taken};
 use crate::config::Config;
 use crate::error::{AcceptError, CreateError, Missing, OpenError, RemoveError};
 use crate::inspect::{ChannelInfo, Life};
+#[cfg(feature = "async")]
+use crate::poll::Pause;
 use crate::segment::SideGuard;
 use crate::transport::{Kind, NewSide, Payloads, Transport, bytes, create, open};
 
@@ -159,7 +161,7 @@ impl<C: Kind> Server<C> {
             if let Some(channel) = self.turn()? {
                 return Ok(channel);
             }
-            async_io::Timer::after(PAUSE).await;
+            Pause::of(PAUSE).await;
         }
     }
 
@@ -264,7 +266,7 @@ pub(super) async fn connect_async<C: Kind>(
             Ok(channel) => return Ok(channel),
             Err(missing) => {
                 let pause = next(name, began, wait, missing)?;
-                async_io::Timer::after(pause).await;
+                Pause::of(pause).await;
             }
         }
     }

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use async_io::Timer;
-
-use crate::poll::Registration;
+use crate::poll::{Pause, Registration};
 use crate::segment::HostEvent;
 
 /// Until a descriptor has something for its owner to do.
@@ -20,7 +18,7 @@ pub(super) struct Waiting {
     event: Option<Arc<HostEvent>>,
     registration: Option<Registration>,
     /// When to look again in any case.
-    expiry: Option<(Instant, Timer)>,
+    expiry: Option<(Instant, Pause)>,
 }
 
 impl Waiting {
@@ -44,7 +42,7 @@ impl Waiting {
         let Some(expiry) = expiry else { return Poll::Pending };
         if self.expiry.as_ref().is_none_or(|(at, _)| *at != expiry) {
             // A little later, so that it is over then.
-            self.expiry = Some((expiry, Timer::at(expiry + Duration::from_millis(1))));
+            self.expiry = Some((expiry, Pause::until(expiry + Duration::from_millis(1))));
         }
         let over = self.expiry.as_mut().is_some_and(|(_, timer)| Pin::new(timer).poll(cx).is_ready());
         if over { Poll::Ready(Ok(())) } else { Poll::Pending }

@@ -20,6 +20,9 @@ use rustix::net::{
 
 /// Most descriptors that come with one packet.
 pub(crate) const MOST_DESCRIPTORS: usize = 8;
+/// Whether a socket takes descriptors, of the kernel's asm/socket.h; from Linux 6.16 on.
+const SO_PASSRIGHTS: libc::c_int =
+    if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
@@ -57,13 +60,33 @@ impl Socket {
         Ok(Self(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?))
     }
 
-    /// Listens under a name that does not exist yet.
+    /// Listens under a name that does not exist yet. Whoever connects cannot hand over descriptors, where the system knows
+    /// of that.
     pub(crate) fn listening(path: &Path) -> io::Result<Self> {
         let socket = Self::new()?;
+        socket.refuse_descriptors();
         let (_directory, address) = address(path)?;
         bind(&socket.0, &address)?;
         listen(&socket.0, BACKLOG)?;
         Ok(socket)
+    }
+
+    /// Has the system refuse what is handed over on this socket, and on those that it accepts. A descriptor that is handed
+    /// over has to be closed here, and that may take as long as its sender likes: a TCP socket that lingers, a file of a file
+    /// system that the sender serves.
+    fn refuse_descriptors(&self) {
+        let no: libc::c_int = 0;
+        let bytes = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the descriptor is open, and `no` is as long as is said. A system that does not know the option says so.
+        unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PASSRIGHTS,
+                (&raw const no).cast(),
+                bytes,
+            )
+        };
     }
 
     /// Connects to who listens there. [`io::ErrorKind::WouldBlock`] if too many wait already.

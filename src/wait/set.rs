@@ -203,10 +203,8 @@ impl WaitSet {
         let Self { poller, members, awake, ready, .. } = self;
         awake.retain(|key| {
             let Some(Member { readiness, .. }) = members.get(key) else { return false };
-            if is_dropped(readiness) {
-                // Others may keep its event open.
-                poller.remove(readiness.event());
-                members.remove(key);
+            if readiness.has_left() {
+                forget(poller, members, *key);
                 return false;
             }
             let found = is_ready(readiness);
@@ -241,10 +239,12 @@ impl WaitSet {
         if halves().any(|half| half.needs_barrier()) {
             Host::barrier();
         }
-        let ready = &mut self.ready;
+        let Self { poller, members, ready, .. } = self;
         for key in self.awake.drain(..) {
-            let Some(Member { readiness, asleep }) = self.members.get_mut(&key) else { continue };
-            if is_ready(readiness) {
+            let Some(Member { readiness, asleep }) = members.get_mut(&key) else { continue };
+            if readiness.has_left() {
+                forget(poller, members, key);
+            } else if is_ready(readiness) {
                 readiness.rise();
                 ready.push(key);
             } else {
@@ -290,17 +290,19 @@ impl WaitSet {
     }
 }
 
+/// Takes out a half that is no more. Others may keep its event open.
+fn forget(poller: &Poller, members: &mut HashMap<u64, Member>, key: u64) {
+    if let Some(Member { readiness, .. }) = members.remove(&key) {
+        poller.remove(readiness.event());
+    }
+}
+
 /// Whether there is something to receive, or the peer is gone.
 fn is_ready(readiness: &Arc<Readiness>) -> bool {
     let words = readiness.pair().rx.words();
     // Acquire: whoever receives then sees what was published before. It is looked at again there in any case.
     words.producer.tail.load(Ordering::Acquire) != words.consumer.head.load(Ordering::Relaxed)
         || !words.producer_status.is_open()
-}
-
-/// Whether the half itself is no more.
-fn is_dropped(readiness: &Arc<Readiness>) -> bool {
-    !readiness.pair().rx.words().consumer_status.is_open()
 }
 
 impl Drop for WaitSet {

@@ -22,7 +22,8 @@
 // cshm_batch_..., cshm_send_..., cshm_finish, cshm_shut_down), and another one its receiving functions (cshm_recv,
 // cshm_recv_..., cshm_release, cshm_drain, cshm_window_..., cshm_wait_for_peer, cshm_wait_set_insert). Any thread may at any
 // time call those that look and ask: cshm_interrupt, cshm_get_stats, cshm_get_peer, cshm_peer_attached, the poll modes and
-// the sizes. The rest (cshm_listen, cshm_listen_stop, cshm_reopen, cshm_close, cshm_free) needs the transport for itself.
+// the sizes. The rest (cshm_listen, cshm_listen_stop, cshm_reopen, cshm_close, cshm_free) needs the transport for itself; a
+// listener whose callback sends is ended first. As long as a thread waits in a half, other calls that need it are CSHM_BUSY.
 // A server, a wait set and a tap are for one thread at a time; a list of channels is only read.
 //
 // Processes. A forked child must not use its parent's transport.

@@ -3,9 +3,10 @@
 //! The library's guards (`WriteSlot`, `ReadSlot`, `Batch`, `Window`) borrow their half. C has no borrows, so a handle
 //! keeps the guard beside the half, with its borrow extended. This is what makes that sound:
 //!
-//! - A handle lives in a box that stays where it is, and so do the halves in [`Ends`], until [`cshm_transport::change`].
+//! - A handle lives in a box that stays where it is, and so do the halves in [`Ends`] and `apart`.
 //! - While a guard is open, nothing else touches its half: every function first looks whether one is.
-//! - `change` moves or drops halves. It refuses while a guard is open, or drops the guards first.
+//! - Who moves or drops a half has the handle for itself and refuses while a guard is open, or drops the guards first. To
+//!   stop a listener puts the receiving half back and does not touch the other.
 //! - A function takes the part that it needs, [`Tx`] or [`Rx`], never the whole handle. So a sender and a receiver in
 //!   two threads share nothing but [`Shared`], which they only read.
 
@@ -17,18 +18,23 @@ use transport::{
     Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, Side, StatsHandle, Transport,
 };
 
+use crate::arguments::CSHM_NOW;
 use crate::halves::{Away, Rx, Tx, busy, closed};
 use crate::status::cshm_status::{CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, Outcome, cshm_status};
+use crate::waiting::{Part, Waits};
 
 /// One side of a channel.
 pub struct cshm_transport {
-    tx: Tx,
-    rx: Rx,
+    tx: Part<Tx>,
+    rx: Part<Rx>,
     shared: Option<Shared>,
     /// Before the halves: its thread ends first.
     listener: Option<Listening>,
     ends: Ends,
+    /// The receiving half, once a listener has had it and as long as none has. A place of its own: a listener is stopped
+    /// while something may be open on the other half.
+    apart: Option<Consumer>,
 }
 
 /// What any thread may use at any time.
@@ -47,8 +53,8 @@ pub(crate) struct Shared {
 #[allow(clippy::large_enum_variant, reason = "there is one for each handle, in its box")]
 enum Ends {
     Whole(Transport),
-    /// A listener has had the receiving half, or has it now, so it is apart from the other.
-    Apart(Producer, Option<Consumer>),
+    /// A listener has had the receiving half, or has it now, so it is apart from this one.
+    Apart(Producer),
     Closed,
 }
 
@@ -63,11 +69,12 @@ impl cshm_transport {
     pub(crate) fn boxed(transport: Transport, sends: MessageKind) -> *mut Self {
         let value_size = if let MessageKind::Pod { size, .. } = sends { size } else { 0 };
         let handle = Self {
-            tx: Tx::new(value_size),
-            rx: Rx::new(),
+            tx: Part::new(Tx::new(value_size)),
+            rx: Part::new(Rx::new()),
             shared: None,
             listener: None,
             ends: Ends::Whole(transport),
+            apart: None,
         };
         let mut handle = Box::new(handle);
         handle.shared = handle.ends.shared(sends);
@@ -75,18 +82,31 @@ impl cshm_transport {
         Box::into_raw(handle)
     }
 
-    /// The sending half.
+    /// The sending half, for a call that does not wait.
     ///
     /// # Safety
     ///
     /// `handle` is null or a live handle, and no other thread sends, or has it for itself.
     #[inline(always)]
     pub(crate) unsafe fn tx<'a>(handle: *mut Self) -> Outcome<&'a mut Tx> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::tx_for(handle, CSHM_NOW) }.map(|(tx, _)| tx)
+    }
+
+    /// The sending half, for a call that waits so long: meanwhile other calls are told that it does.
+    ///
+    /// # Safety
+    ///
+    /// As for [`tx`](Self::tx).
+    #[inline(always)]
+    pub(crate) unsafe fn tx_for<'a>(handle: *mut Self, timeout_ns: i64) -> Outcome<(&'a mut Tx, Waits<'a>)> {
         if handle.is_null() {
             return Err(Failed::null("transport"));
         }
-        // SAFETY: it is not null, and the caller's promise.
-        Ok(unsafe { Self::tx_of(handle) })
+        // SAFETY: the handle is alive, and this is a place within it.
+        let part = unsafe { addr_of_mut!((*handle).tx) };
+        // SAFETY: the caller's promise.
+        unsafe { Part::occupy(part, timeout_ns) }
     }
 
     /// The sending half of a handle that is not null.
@@ -97,23 +117,36 @@ impl cshm_transport {
     #[inline(always)]
     pub(crate) unsafe fn tx_of<'a>(handle: *mut Self) -> &'a mut Tx {
         // SAFETY: the handle is alive, and this is a place within it.
-        let tx = unsafe { addr_of_mut!((*handle).tx) };
+        let tx = unsafe { addr_of_mut!((*handle).tx.half) };
         // SAFETY: nobody else has this part: the caller's promise.
         unsafe { &mut *tx }
     }
 
-    /// The receiving half.
+    /// The receiving half, for a call that does not wait.
     ///
     /// # Safety
     ///
     /// `handle` is null or a live handle, and no other thread receives, or has it for itself.
     #[inline(always)]
     pub(crate) unsafe fn rx<'a>(handle: *mut Self) -> Outcome<&'a mut Rx> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::rx_for(handle, CSHM_NOW) }.map(|(rx, _)| rx)
+    }
+
+    /// The receiving half, for a call that waits so long: meanwhile other calls are told that it does.
+    ///
+    /// # Safety
+    ///
+    /// As for [`rx`](Self::rx).
+    #[inline(always)]
+    pub(crate) unsafe fn rx_for<'a>(handle: *mut Self, timeout_ns: i64) -> Outcome<(&'a mut Rx, Waits<'a>)> {
         if handle.is_null() {
             return Err(Failed::null("transport"));
         }
-        // SAFETY: it is not null, and the caller's promise.
-        Ok(unsafe { Self::rx_of(handle) })
+        // SAFETY: the handle is alive, and this is a place within it.
+        let part = unsafe { addr_of_mut!((*handle).rx) };
+        // SAFETY: the caller's promise.
+        unsafe { Part::occupy(part, timeout_ns) }
     }
 
     /// The receiving half of a handle that is not null.
@@ -124,7 +157,7 @@ impl cshm_transport {
     #[inline(always)]
     pub(crate) unsafe fn rx_of<'a>(handle: *mut Self) -> &'a mut Rx {
         // SAFETY: the handle is alive, and this is a place within it.
-        let rx = unsafe { addr_of_mut!((*handle).rx) };
+        let rx = unsafe { addr_of_mut!((*handle).rx.half) };
         // SAFETY: nobody else has this part: the caller's promise.
         unsafe { &mut *rx }
     }
@@ -151,31 +184,33 @@ impl cshm_transport {
     /// `handle` is null or a live handle, and no other thread uses it.
     pub(crate) unsafe fn whole<'a>(handle: *mut Self) -> Outcome<&'a mut Self> {
         // SAFETY: the caller's promise.
-        let handle = unsafe { handle.as_mut() }.ok_or_else(|| Failed::null("transport"))?;
-        handle.tx.idle()?;
-        if handle.rx.holds() {
-            return Err(handle.rx.taken());
+        let tx = unsafe { Self::tx(handle) }?;
+        // SAFETY: the caller's promise.
+        let rx = unsafe { Self::rx(handle) }?;
+        tx.idle()?;
+        if rx.holds() {
+            return Err(rx.taken());
         }
-        if handle.rx.is_draining() {
-            return Err(handle.rx.gone());
+        if rx.is_draining() {
+            return Err(rx.gone());
         }
-        Ok(handle)
+        // SAFETY: it is alive, as both halves have said, and nobody else uses it: the caller's promise.
+        Ok(unsafe { &mut *handle })
     }
 
     /// Lets the handle's parts know where their halves are now.
     fn point(&mut self) {
         let away = if matches!(self.ends, Ends::Closed) { Away::Closed } else { Away::Listening };
-        let (producer, consumer) = self.ends.halves();
-        self.tx.point(producer);
-        self.rx.point(consumer, away);
-    }
-
-    /// Changes what owns the halves. Nothing is open: [`whole`](Self::whole) has looked.
-    fn change(&mut self, change: impl FnOnce(Ends) -> Ends) {
-        self.tx.point(None);
-        self.rx.point(None, Away::Listening);
-        self.ends = change(std::mem::replace(&mut self.ends, Ends::Closed));
-        self.point();
+        let (producer, consumer) = match &mut self.ends {
+            Ends::Whole(transport) => {
+                let (producer, consumer) = transport.halves();
+                (Some(producer), Some(consumer))
+            }
+            Ends::Apart(producer) => (Some(producer), self.apart.as_mut()),
+            Ends::Closed => (None, None),
+        };
+        self.tx.half.point(producer);
+        self.rx.half.point(consumer, away);
     }
 
     /// Joins the next generation. Only a transport whose halves are together can.
@@ -195,28 +230,26 @@ impl cshm_transport {
         &mut self,
         start: impl FnOnce(Consumer, Arc<AtomicI32>) -> Listener<Consumer>,
     ) -> Outcome {
-        if self.rx.is_away() {
-            return Err(self.rx.gone());
+        if self.rx.half.is_away() {
+            return Err(self.rx.half.gone());
         }
         let ended = Arc::new(AtomicI32::new(CSHM_OK as i32));
-        let mut consumer = None;
-        self.change(|ends| match ends {
+        self.ends = match std::mem::replace(&mut self.ends, Ends::Closed) {
             Ends::Whole(transport) => {
-                let (producer, here) = transport.split();
-                consumer = Some(here);
-                Ends::Apart(producer, None)
+                let (producer, consumer) = transport.split();
+                self.apart = Some(consumer);
+                Ends::Apart(producer)
             }
-            Ends::Apart(producer, here) => {
-                consumer = here;
-                Ends::Apart(producer, None)
-            }
-            Ends::Closed => Ends::Closed,
-        });
-        let Some(consumer) = consumer else { return Err(self.rx.gone()) };
+            other => other,
+        };
+        let consumer = self.apart.take();
+        self.point();
+        let Some(consumer) = consumer else { return Err(self.rx.half.gone()) };
         let listener = start(consumer, Arc::clone(&ended));
         if listener.is_finished() && ended.load(Ordering::Acquire) == CSHM_OK as i32 {
             // It never began.
-            self.receive_again(listener.stop());
+            self.apart = Some(listener.stop());
+            self.point();
             return Err(Failed::plain(CSHM_NO_THREAD));
         }
         self.listener = Some(Listening { listener, ended });
@@ -224,19 +257,28 @@ impl cshm_transport {
     }
 
     /// Takes the receiving half back. Says why the listener ended.
-    pub(crate) fn stop_listening(&mut self) -> Outcome<cshm_status> {
-        let Some(Listening { listener, ended }) = self.listener.take() else {
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread uses it but its listener's, whose callback may send.
+    pub(crate) unsafe fn stop_listening(handle: *mut Self) -> Outcome<cshm_status> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::shared(handle) }?;
+        // SAFETY: the handle is alive, and this is a place within it.
+        let listener = unsafe { addr_of_mut!((*handle).listener) };
+        // SAFETY: the caller's promise: its thread does not look here.
+        let Some(Listening { listener, ended }) = unsafe { &mut *listener }.take() else {
             return Err(Failed::detailed(CSHM_NOTHING_OPEN, "no listener receives"));
         };
-        self.receive_again(listener.stop());
+        let consumer = listener.stop();
+        // SAFETY: the handle is alive, and this is a place within it.
+        let apart = unsafe { addr_of_mut!((*handle).apart) };
+        // SAFETY: nothing borrows it: it is empty while a listener has the half. Nor does anybody else use the receiving
+        // half.
+        let consumer = unsafe { &mut *apart }.insert(consumer);
+        // SAFETY: as above.
+        unsafe { Self::rx_of(handle) }.point(Some(consumer), Away::Listening);
         Ok(cshm_status::of(ended.load(Ordering::Acquire)).unwrap_or(CSHM_OK))
-    }
-
-    fn receive_again(&mut self, consumer: Consumer) {
-        self.change(|ends| match ends {
-            Ends::Apart(producer, None) => Ends::Apart(producer, Some(consumer)),
-            other => other,
-        });
     }
 
     /// Whether a listener's thread receives.
@@ -256,16 +298,30 @@ impl cshm_transport {
     }
 
     /// Closes both directions, whatever is open.
-    pub(crate) fn close(&mut self) -> Outcome {
-        if self.rx.is_draining() {
-            return Err(self.rx.gone());
+    ///
+    /// # Safety
+    ///
+    /// `handle` is null or a live handle, and no other thread uses it but its listener's, whose callback may send.
+    pub(crate) unsafe fn close(handle: *mut Self) -> Outcome {
+        // SAFETY: the caller's promise. A listener's thread has the half that receives, and not this part.
+        let rx = unsafe { Self::rx(handle) }?;
+        if rx.is_draining() {
+            return Err(rx.gone());
         }
-        self.tx.settle();
-        self.rx.settle()?;
-        self.shared = None;
-        // Stops and joins its thread.
-        self.listener = None;
-        self.change(|_| Ends::Closed);
+        // SAFETY: the handle is alive, and this is a place within it.
+        let listener = unsafe { addr_of_mut!((*handle).listener) };
+        // Before all else: from here on nobody sends. SAFETY: the caller's promise: its thread does not look here.
+        drop(unsafe { &mut *listener }.take());
+        // SAFETY: the caller's promise, and no listener is left.
+        let tx = unsafe { Self::tx(handle) }?;
+        tx.settle();
+        rx.settle()?;
+        // SAFETY: as above, and nothing is open.
+        let handle = unsafe { &mut *handle };
+        handle.shared = None;
+        handle.ends = Ends::Closed;
+        handle.apart = None;
+        handle.point();
         Ok(())
     }
 
@@ -281,17 +337,6 @@ impl cshm_transport {
 }
 
 impl Ends {
-    fn halves(&mut self) -> (Option<&mut Producer>, Option<&mut Consumer>) {
-        match self {
-            Self::Whole(transport) => {
-                let (producer, consumer) = transport.halves();
-                (Some(producer), Some(consumer))
-            }
-            Self::Apart(producer, consumer) => (Some(producer), consumer.as_mut()),
-            Self::Closed => (None, None),
-        }
-    }
-
     fn shared(&self, sends: MessageKind) -> Option<Shared> {
         let Self::Whole(transport) = self else { return None };
         Some(Shared {

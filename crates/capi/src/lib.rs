@@ -26,4 +26,5 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod wait_set;
+mod waiting;
 mod window;

@@ -187,7 +187,7 @@ unsafe fn from_fds(_: [c_int; 2], _: &Config) -> Outcome<Transport> {
 pub unsafe extern "C" fn cshm_wait_for_peer(transport: *mut cshm_transport, timeout_ns: i64) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let rx = unsafe { cshm_transport::rx(transport) }?;
+        let (rx, _waits) = unsafe { cshm_transport::rx_for(transport, timeout_ns) }?;
         Ok(rx.idle()?.wait_for_peer(wait(timeout_ns))?)
     })
 }
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn cshm_wait_for_peer(transport: *mut cshm_transport, time
 pub unsafe extern "C" fn cshm_finish(transport: *mut cshm_transport, timeout_ns: i64) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let (tx, _waits) = unsafe { cshm_transport::tx_for(transport, timeout_ns) }?;
         Ok(tx.idle()?.finish(wait(timeout_ns))?)
     })
 }
@@ -225,8 +225,7 @@ pub unsafe extern "C" fn cshm_close(transport: *mut cshm_transport) -> cshm_stat
             return Err(Failed::detailed(CSHM_BUSY, "a listener's callback cannot close its transport"));
         }
         // SAFETY: the header's contract.
-        let handle = unsafe { transport.as_mut() }.ok_or_else(|| Failed::null("transport"))?;
-        handle.close()
+        unsafe { cshm_transport::close(transport) }
     })
 }
 

@@ -92,8 +92,7 @@ pub unsafe extern "C" fn cshm_listen_stop(
     guarded(|| {
         not_from_callback(transport)?;
         // SAFETY: the header's contract.
-        let handle = unsafe { cshm_transport::whole(transport) }?;
-        let why = handle.stop_listening()?;
+        let why = unsafe { cshm_transport::stop_listening(transport) }?;
         if !reason.is_null() {
             // SAFETY: the header's contract.
             unsafe { output("reason", reason) }?.write(why);

@@ -61,7 +61,7 @@ unsafe extern "C" fn recv_after_a_look(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let rx = unsafe { cshm_transport::rx(transport) }?;
+        let (rx, _waits) = unsafe { cshm_transport::rx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let consumer = rx.idle()?;
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn cshm_recv_latest(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let rx = unsafe { cshm_transport::rx(transport) }?;
+        let (rx, _waits) = unsafe { cshm_transport::rx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let consumer = rx.idle()?;
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn cshm_recv_copied(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let rx = unsafe { cshm_transport::rx(transport) }?;
+        let (rx, _waits) = unsafe { cshm_transport::rx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let consumer = rx.idle()?;

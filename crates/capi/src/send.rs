@@ -66,7 +66,7 @@ unsafe extern "C" fn reserve_after_a_look(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let (tx, _waits) = unsafe { cshm_transport::tx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let slot = match tx.gathering()? {
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn cshm_reserve_span(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let (tx, _waits) = unsafe { cshm_transport::tx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let slot = reserve_span(tx.idle()?, bytes, timeout_ns)?;
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn cshm_reserve_part(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let (tx, _waits) = unsafe { cshm_transport::tx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let producer = tx.idle()?;
@@ -229,7 +229,7 @@ unsafe extern "C" fn send_after_a_look(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let tx = unsafe { cshm_transport::tx(transport) }?;
+        let (tx, _waits) = unsafe { cshm_transport::tx_for(transport, timeout_ns) }?;
         // SAFETY: the header's contract.
         let message = unsafe { bytes(data, len) }?;
         if tx.is_no_value(len) {

@@ -17,7 +17,7 @@ pub unsafe extern "C" fn cshm_window_wait_for(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let rx = unsafe { cshm_transport::rx(transport) }?;
+        let (rx, _waits) = unsafe { cshm_transport::rx_for(transport, timeout_ns) }?;
         if rx.window.is_none() {
             rx.window = Some(rx.idle()?.window());
         }

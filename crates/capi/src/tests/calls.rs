@@ -311,7 +311,7 @@ unsafe extern "C" fn note_end(reason: cshm_status, _: *mut c_void) {
     END.store(reason as i32, Ordering::SeqCst);
 }
 
-fn eventually(mut condition: impl FnMut() -> bool) {
+pub fn eventually(mut condition: impl FnMut() -> bool) {
     while !condition() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

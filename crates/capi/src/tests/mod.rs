@@ -9,3 +9,4 @@ mod calls;
 mod model;
 #[cfg(target_os = "linux")]
 mod reach;
+mod threads;

@@ -34,6 +34,7 @@
 #include <exception>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -147,6 +148,12 @@ struct Throws {
         if constexpr (!std::is_void_v<T>) return T(std::forward<Args>(args)...);
     }
 
+    // Misuse that the C interface was not asked about.
+    template <class T>
+    [[noreturn]] static Must<T> refuse(Status status, const char* what) {
+        throw Error(status, what);
+    }
+
     template <class T, class... Args>
     static Maybe<T> maybe(Status status, Args&&... args) {
         if (status != CSHM_OK && !detail::is_not_now(status)) detail::fail(status);
@@ -170,6 +177,11 @@ struct Returns {
     static Expected<T> must(Status status, Args&&... args) {
         if (status != CSHM_OK) return Expected<T>(status);
         return Expected<T>(std::in_place, std::forward<Args>(args)...);
+    }
+
+    template <class T>
+    static Expected<T> refuse(Status status, const char*) {
+        return Expected<T>(status);
     }
 
     template <class T, class... Args>
@@ -214,6 +226,28 @@ using RingStats = cshm_ring_stats;
 // Who is on the other side, as the system attests it: pid, uid, gid.
 using Peer = cshm_peer;
 
+namespace detail {
+
+// A time as the C interface has it. No time and less do not wait; more than a clock can count waits without end.
+template <class Rep, class Period>
+constexpr std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept {
+    using Time = std::chrono::duration<Rep, Period>;
+    if (!(time > Time::zero())) return CSHM_NOW;
+    // In floating point, which cannot overflow.
+    if (std::chrono::duration<double>(time).count() > 9.0e9) return CSHM_FOREVER;
+    const auto whole = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+    return whole > 0 ? static_cast<std::int64_t>(whole) : 1;
+}
+
+// Text for the C interface, where a zero byte would cut it short: in its place stands what is refused as no UTF-8.
+inline std::string c_text(const std::string& text) {
+    std::string whole;
+    for (const char byte : text) byte == '\0' ? whole.append("\xc0\x80") : whole.append(1, byte);
+    return whole;
+}
+
+} // namespace detail
+
 // How a side waits.
 class PollMode {
 public:
@@ -222,8 +256,10 @@ public:
     // Spin for as long as a sleep and a wake cost, then sleep in the kernel until the other side acts.
     static constexpr PollMode park() noexcept { return PollMode(CSHM_PARK); }
     // Sleep so long between two looks; spin() if it is no time.
-    static constexpr PollMode interval(std::chrono::nanoseconds time) noexcept {
-        return PollMode(time.count() > 0 ? time.count() : CSHM_SPIN);
+    template <class Rep, class Period>
+    static constexpr PollMode interval(std::chrono::duration<Rep, Period> time) noexcept {
+        const std::int64_t number = detail::nanoseconds(time);
+        return PollMode(number == CSHM_FOREVER ? std::numeric_limits<std::int64_t>::max() : number);
     }
     static constexpr PollMode of_number(std::int64_t number) noexcept {
         return PollMode(number < 0 ? CSHM_PARK : number);
@@ -245,17 +281,6 @@ private:
 };
 
 namespace detail {
-
-// A time as the C interface has it. No time and less do not wait; more than a clock can count waits without end.
-template <class Rep, class Period>
-constexpr std::int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept {
-    using Time = std::chrono::duration<Rep, Period>;
-    if (!(time > Time::zero())) return CSHM_NOW;
-    // In floating point, which cannot overflow.
-    if (std::chrono::duration<double>(time).count() > 9.0e9) return CSHM_FOREVER;
-    const auto whole = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
-    return whole > 0 ? static_cast<std::int64_t>(whole) : 1;
-}
 
 #if defined(__GNUC__)
 #define CAPNPROTO_SHM_TRANSPORT_APART __attribute__((noinline, cold))
@@ -364,8 +389,8 @@ public:
         cshm_config_b_to_a(config, b_to_a_.size, b_to_a_.count);
         if (poll_) cshm_config_poll(config, poll_->number());
         bool text = true;
-        if (tag_) text = cshm_config_message_tag(config, tag_->c_str()) == CSHM_OK;
-        if (directory_) text = text && cshm_config_directory(config, directory_->c_str()) == CSHM_OK;
+        if (tag_) text = cshm_config_message_tag(config, detail::c_text(*tag_).c_str()) == CSHM_OK;
+        if (directory_) text = text && cshm_config_directory(config, detail::c_text(*directory_).c_str()) == CSHM_OK;
         if (permissions_) cshm_config_permissions(config, *permissions_);
         if (prefault_) cshm_config_prefault(config, true);
         if (lock_memory_) cshm_config_lock_memory(config, true);
@@ -421,16 +446,25 @@ public:
     Span<std::uint8_t> bytes() noexcept { return {slot_.data, slot_.capacity}; }
     std::uint8_t& operator[](std::size_t index) noexcept { return slot_.data[index]; }
 
-    // Publishes the first `size` bytes as one message. CSHM_TOO_LARGE if there are fewer: then it stays reserved.
+    // Publishes the first `size` bytes as one message. CSHM_TOO_LARGE if there are fewer: then it stays reserved. Otherwise
+    // nothing is left here: data() is null.
     typename Policy::template Must<void> commit(std::size_t size) {
-        const Status status = transport_ == nullptr ? CSHM_NOTHING_OPEN : cshm_commit(transport_, size);
-        if (status == CSHM_OK) transport_ = nullptr;
+        if (transport_ == nullptr) {
+            return Policy::template refuse<void>(CSHM_NOTHING_OPEN, "the slot was committed or aborted already");
+        }
+        const Status status = cshm_commit(transport_, size);
+        if (status == CSHM_OK) {
+            transport_ = nullptr;
+            slot_ = {};
+        }
         return Policy::template must<void>(status);
     }
 
     // Gives it up.
     void abort() noexcept {
-        if (transport_ != nullptr) cshm_abort(std::exchange(transport_, nullptr));
+        if (transport_ == nullptr) return;
+        cshm_abort(std::exchange(transport_, nullptr));
+        slot_ = {};
     }
 
 private:
@@ -465,8 +499,10 @@ public:
     // The bytes as text.
     std::string_view text() const noexcept { return {reinterpret_cast<const char*>(slot_.data), slot_.len}; }
 
+    // Gives it back: then there are no bytes here.
     void release() noexcept {
         if (transport_ != nullptr) cshm_release(std::exchange(transport_, nullptr));
+        slot_ = {};
     }
 
 private:
@@ -492,6 +528,9 @@ public:
 
     typename Policy::template Maybe<void> try_send(Span<const std::uint8_t> message) {
         return Policy::template maybe<void>(cshm_send(transport_, message.data(), message.size(), CSHM_NOW));
+    }
+    typename Policy::template Maybe<void> try_send(std::string_view text) {
+        return Policy::template maybe<void>(cshm_send(transport_, text.data(), text.size(), CSHM_NOW));
     }
 
     // Makes everything gathered visible, and says how many messages that was.
@@ -659,7 +698,8 @@ public:
     static Must<BasicTransport> create(const std::string& name, const Config& config = Config()) {
         cshm_transport* made = nullptr;
         const auto options = config.to_c();
-        const Status status = options ? cshm_create(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_create(detail::c_text(name).c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicTransport>(status, made);
     }
 
@@ -670,7 +710,8 @@ public:
         cshm_transport* made = nullptr;
         const auto options = config.to_c();
         const auto time = detail::nanoseconds(wait);
-        const Status status = options ? cshm_open(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_open(detail::c_text(name).c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicTransport>(status, made);
     }
 
@@ -682,7 +723,7 @@ public:
         const auto options = config.to_c();
         const auto time = detail::nanoseconds(wait);
         const Status status =
-            options ? cshm_connect(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+            options ? cshm_connect(detail::c_text(name).c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicTransport>(status, made);
     }
 
@@ -707,7 +748,7 @@ public:
     static Must<void> remove(const std::string& name, const Config& config = Config()) {
         const auto options = config.to_c();
         return Policy::template must<void>(
-            options ? cshm_remove(name.c_str(), options.get()) : CSHM_INVALID_ARGUMENT);
+            options ? cshm_remove(detail::c_text(name).c_str(), options.get()) : CSHM_INVALID_ARGUMENT);
     }
 
     // Side B, after the peer is gone: joins the next generation.
@@ -716,8 +757,13 @@ public:
         return Policy::template must<void>(cshm_reopen(get(), detail::nanoseconds(wait)));
     }
 
-    // Closes both directions in order, whatever is open.
-    void close() noexcept { transport_.reset(); }
+    // Closes both directions in order, whatever is open: what was, and every later call, says CSHM_HANDLE_CLOSED. CSHM_BUSY
+    // from a callback of this transport, and as long as another thread waits in it.
+    Must<void> close() {
+        const Status status = transport_ ? cshm_close(get()) : CSHM_OK;
+        if (status == CSHM_OK) listening_.reset();
+        return Policy::template must<void>(status);
+    }
 
     // Closes the direction in which this side sends, once the peer has released everything.
     template <class Rep, class Period>
@@ -789,6 +835,10 @@ public:
         return Policy::template maybe<void>(
             cshm_send(get(), message.data(), message.size(), detail::nanoseconds(time)));
     }
+    template <class Rep, class Period>
+    Maybe<void> send_for(std::string_view text, std::chrono::duration<Rep, Period> time) {
+        return Policy::template maybe<void>(cshm_send(get(), text.data(), text.size(), detail::nanoseconds(time)));
+    }
 
     // Begins to gather messages that become visible together.
     Must<Batch> batch() { return Policy::template must<Batch>(cshm_batch_begin(get()), get()); }
@@ -851,6 +901,7 @@ public:
     // Receives in a thread of its own: `message(Span<const uint8_t>)` gets each, `ended(Status)` why it ended.
     Must<void> listen(
         std::function<void(Span<const std::uint8_t>)> message, std::function<void(Status)> ended = nullptr) {
+        if (!message) return Policy::template refuse<void>(CSHM_NULL_ARGUMENT, "a listener needs a callback");
         auto listening = std::make_unique<detail::Listening>(detail::Listening{std::move(message), std::move(ended)});
         const Status status =
             cshm_listen(get(), &detail::Listening::on_message, &detail::Listening::on_end, listening.get());
@@ -918,7 +969,7 @@ public:
     void set_local_poll(PollMode mode) const noexcept { cshm_set_local_poll(get(), mode.number()); }
     void set_remote_poll(PollMode mode) const noexcept { cshm_set_remote_poll(get(), mode.number()); }
 
-    // The transport of the C interface; null after close() and when moved from.
+    // The transport of the C interface; null when moved from.
     cshm_transport* get() const noexcept { return transport_.get(); }
 
 private:
@@ -1106,7 +1157,8 @@ public:
     static Must<BasicChannel> create(const std::string& name, Config config = Config()) {
         cshm_transport* made = nullptr;
         const auto options = declared(std::move(config)).to_c();
-        const Status status = options ? cshm_create(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_create(detail::c_text(name).c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicChannel>(status, made);
     }
     template <class Rep, class Period>
@@ -1115,7 +1167,8 @@ public:
         cshm_transport* made = nullptr;
         const auto options = declared(std::move(config)).to_c();
         const auto time = detail::nanoseconds(wait);
-        const Status status = options ? cshm_open(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_open(detail::c_text(name).c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicChannel>(status, made);
     }
     template <class Rep, class Period>
@@ -1125,7 +1178,7 @@ public:
         const auto options = declared(std::move(config)).to_c();
         const auto time = detail::nanoseconds(wait);
         const Status status =
-            options ? cshm_connect(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+            options ? cshm_connect(detail::c_text(name).c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicChannel>(status, made);
     }
 
@@ -1181,6 +1234,7 @@ public:
     detail::Messages<BasicChannel, ReadValue> values() { return detail::Messages<BasicChannel, ReadValue>(this); }
 
     Must<void> listen(std::function<void(const R&)> value, std::function<void(Status)> ended = nullptr) {
+        if (!value) return Policy::template refuse<void>(CSHM_NULL_ARGUMENT, "a listener needs a callback");
         auto each = [value = std::move(value)](Span<const std::uint8_t> bytes) {
             value(*std::launder(reinterpret_cast<const R*>(bytes.data())));
         };
@@ -1264,7 +1318,8 @@ public:
     static Must<Server> bind(const std::string& name, const Config& config = Config()) {
         cshm_server* made = nullptr;
         const auto options = C::declared(config).to_c();
-        const Status status = options ? cshm_server_bind(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_server_bind(detail::c_text(name).c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<Server>(status, made);
     }
 
@@ -1289,6 +1344,7 @@ public:
 
     // Says who may connect, by what the system attests of a client (Linux). In the thread that accepts; it throws nothing.
     Must<void> filter(std::function<bool(const Peer&)> allows) {
+        if (!allows) return Policy::template refuse<void>(CSHM_NULL_ARGUMENT, "a filter needs a callback");
         auto filter = std::make_unique<Filter>(std::move(allows));
         const Status status = cshm_server_filter(get(), &ask, filter.get());
         if (status == CSHM_OK) filter_ = std::move(filter);
@@ -1436,7 +1492,8 @@ public:
     static Must<BasicChannels> of(const std::string& name, const Config& config = Config()) {
         cshm_channels* made = nullptr;
         const auto options = config.to_c();
-        const Status status = options ? cshm_channels_of(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_channels_of(detail::c_text(name).c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicChannels>(status, made);
     }
 
@@ -1483,7 +1540,8 @@ public:
     static Must<BasicTap> open(const std::string& name, const Config& config = Config()) {
         cshm_tap* made = nullptr;
         const auto options = config.to_c();
-        const Status status = options ? cshm_tap_open(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_tap_open(detail::c_text(name).c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicTap>(status, made);
     }
 
@@ -1626,7 +1684,7 @@ public:
     }
 
     // Removes what a dead side A left. A channel whose side A lives stays.
-    static void remove(const std::string& name) { cshm_remove(name.c_str(), nullptr); }
+    static void remove(const std::string& name) { cshm_remove(detail::c_text(name).c_str(), nullptr); }
 
 private:
     using Handle = std::unique_ptr<cshm_transport, detail::FreeTransport>;
@@ -1644,7 +1702,8 @@ private:
     static Handle created(const std::string& name, std::uint64_t slotSize, std::uint64_t slotCount, PollMode poll) {
         const auto config = Config().slot_size(slotSize).slot_count(slotCount).poll(poll).to_c();
         cshm_transport* made = nullptr;
-        const Status status = config ? cshm_create(name.c_str(), config.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            config ? cshm_create(detail::c_text(name).c_str(), config.get(), &made) : CSHM_INVALID_ARGUMENT;
         if (status != CSHM_OK) detail::fail(status);
         return Handle(made);
     }
@@ -1652,7 +1711,7 @@ private:
         const auto config = Config().poll(poll).to_c();
         cshm_transport* made = nullptr;
         const Status status =
-            config ? cshm_open(name.c_str(), time(wait), config.get(), &made) : CSHM_INVALID_ARGUMENT;
+            config ? cshm_open(detail::c_text(name).c_str(), time(wait), config.get(), &made) : CSHM_INVALID_ARGUMENT;
         if (status != CSHM_OK) detail::fail(status);
         return Handle(made);
     }

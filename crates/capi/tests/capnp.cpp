@@ -50,6 +50,21 @@ bool is_filled(Quotes::Reader quotes, unsigned books, const std::string& venue) 
     return so;
 }
 
+void misuse() {
+    auto [a, b] = both(1024, 4);
+    auto twice = a.reserve();
+    twice.init().setTime(7);
+    twice.commit();
+    CHECK_STATUS(twice.commit(), CSHM_NOTHING_OPEN);
+    auto message = b.recv();
+    CHECK(message.get().getTime() == 7);
+    auto late = a.reserve();
+    late.init();
+    a.close();
+    CHECK_STATUS(late.commit(), CSHM_HANDLE_CLOSED);
+    CHECK_STATUS(a.send(message.get()), CSHM_HANDLE_CLOSED);
+}
+
 void in_place() {
     auto [a, b] = both(1024, 4);
     auto message = a.reserve();
@@ -80,11 +95,11 @@ void laps() {
     auto [a, b] = both(256, 16);
     std::mt19937 random(1);
     for (int round = 0; round < 20'000; ++round) {
-        const unsigned books = random() % 12;
+        const auto books = static_cast<unsigned>(random() % 12);
         const std::string venue(random() % 100, 'v');
         {
             auto aborted = a.reserve();
-            fill(aborted.init(), random() % 12, "aborted");
+            fill(aborted.init(), static_cast<unsigned>(random() % 12), "aborted");
         }
         if (random() % 4 == 0) {
             auto message = a.reserve_with_capacity(random() % 1024);
@@ -110,7 +125,8 @@ void outgrown() {
     auto message = a.reserve();
     fill(message.init(), 100, "X");
     CHECK_STATUS(message.commit(), CSHM_TOO_LARGE);
-    CHECK_STATUS(message.commit(), CSHM_TOO_LARGE);
+    // It is lost.
+    CHECK_STATUS(message.commit(), CSHM_NOTHING_OPEN);
     auto next = a.reserve();
     fill(next.init(), 1, "goes on");
     next.commit();
@@ -199,6 +215,7 @@ int main(int argc, char** argv) {
     if (argc != 2) return 2;
     name = argv[1];
     in_place();
+    misuse();
     laps();
     outgrown();
     malformed();

@@ -153,7 +153,7 @@ void ends() {
     a.send("1");
     a.send("2");
     a.close();
-    CHECK_STATUS(a.send("3"), CSHM_NULL_ARGUMENT);
+    CHECK_STATUS(a.send("3"), CSHM_HANDLE_CLOSED);
     std::string all;
     for (const auto& message : b.messages()) all += message.text();
     CHECK(all == "12");
@@ -342,7 +342,7 @@ void wait_sets() {
     a.close();
     CHECK(set.wait()[0] == 1);
     b.close();
-    CHECK_STATUS(set.insert(5, b), CSHM_NULL_ARGUMENT);
+    CHECK_STATUS(set.insert(5, b), CSHM_HANDLE_CLOSED);
     auto expected = ExpectedWaitSet::create();
     CHECK((*expected).wait().error() == CSHM_INVALID_ARGUMENT && (*expected).try_wait().error() == CSHM_EMPTY);
 }
@@ -419,6 +419,99 @@ void lookers() {
     CHECK(ExpectedTap::open(name).error() == CSHM_TIMEOUT);
 }
 
+// What a program does wrong and this can see.
+void misuse() {
+    {
+        auto [a, b] = both(Config().slot_size(8).slot_count(4));
+        auto slot = a.reserve();
+        std::memcpy(slot.data(), "once", 4);
+        slot.commit(4);
+        CHECK(slot.data() == nullptr && slot.capacity() == 0);
+        CHECK_STATUS(slot.commit(4), CSHM_NOTHING_OPEN);
+        try {
+            slot.commit(4);
+        } catch (const Error& error) {
+            CHECK(std::string(error.what()) == "the slot was committed or aborted already");
+        }
+        auto message = b.recv();
+        message.release();
+        CHECK(message.data() == nullptr && message.empty() && message.text().empty());
+
+        // Closed while much is open.
+        auto open_slot = a.reserve();
+        b.send("held");
+        auto held = a.recv();
+        a.close();
+        a.close();
+        CHECK_STATUS(open_slot.commit(1), CSHM_HANDLE_CLOSED);
+        held.release();
+        CHECK_STATUS(a.reserve(), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(b.recv(), CSHM_CLOSED);
+    }
+    {
+        auto [a, b] = both();
+        a.send("x");
+        auto window = b.window();
+        window.wait_for(1);
+        b.close();
+        CHECK(window.size() == 0 && window[0].size() == 0);
+        CHECK_STATUS(window.wait_for(1), CSHM_HANDLE_CLOSED);
+        auto batch = a.batch();
+        a.close();
+        CHECK(batch.publish() == 0);
+    }
+    {
+        // From a callback that it would take away.
+        auto [a, b] = both();
+        std::atomic<int> heard{0};
+        b.listen([&heard, &b = b](Span<const std::uint8_t>) {
+            CHECK_STATUS(b.close(), CSHM_BUSY);
+            CHECK_STATUS(b.stop_listening(), CSHM_BUSY);
+            ++heard;
+        });
+        a.send("x");
+        while (heard == 0) std::this_thread::sleep_for(1ms);
+        CHECK(b.stop_listening() == CSHM_INTERRUPTED);
+        a.send("x");
+        CHECK_STATUS(b.drain(1, [&b = b](Span<const std::uint8_t>) { b.close(); }), CSHM_BUSY);
+        CHECK(b.drain(1, [](Span<const std::uint8_t>) {}) == 0);
+        CHECK_STATUS(b.listen(nullptr), CSHM_NULL_ARGUMENT);
+        CHECK(!b.is_listening());
+    }
+    {
+        // While another thread waits in it.
+        auto [a, b] = both();
+        std::thread waiting([&b = b] { CHECK_STATUS(b.recv(), CSHM_INTERRUPTED); });
+        while (b.stats().rx.parks == 0) std::this_thread::sleep_for(1ms);
+        CHECK_STATUS(b.close(), CSHM_BUSY);
+        CHECK_STATUS(b.try_recv(), CSHM_BUSY);
+        b.interrupt();
+        waiting.join();
+        b.close();
+    }
+    using namespace std::string_literals;
+    CHECK_STATUS(Transport::create(name + "\0tail"s), CSHM_INVALID_ARGUMENT);
+    CHECK_STATUS(Transport::create(name, Config().message_tag("quotes\0/1"s)), CSHM_INVALID_ARGUMENT);
+    CHECK_STATUS(Transport::create(name, Config().directory("/dev/shm\0/x"s)), CSHM_INVALID_ARGUMENT);
+    CHECK_STATUS(Transport::create(name, Config().slot_size(SIZE_MAX)), CSHM_INVALID_CONFIG);
+    CHECK_STATUS(Transport::create(name, Config().slot_count(SIZE_MAX)), CSHM_INVALID_CONFIG);
+
+    auto [a, b] = both(Config().slot_size(8).slot_count(4));
+    CHECK_STATUS(a.reserve_span(SIZE_MAX), CSHM_TOO_LARGE);
+    CHECK_STATUS(
+        a.send(Span<const std::uint8_t>(reinterpret_cast<const std::uint8_t*>(""), SIZE_MAX)), CSHM_INVALID_ARGUMENT);
+    CHECK(a.send_for("text", 1s) && b.recv().text() == "text");
+    CHECK(a.batch().try_send("text"));
+    CHECK(b.recv().text() == "text");
+    CHECK(a.send_for(std::string_view(), -5s) && b.recv().empty());
+    CHECK(!b.recv_for(std::chrono::seconds::min()));
+    CHECK_STATUS(b.window().wait_for(SIZE_MAX), CSHM_WINDOW_TOO_LARGE);
+    CHECK(PollMode::interval(-1s).is_spin());
+    CHECK(PollMode::interval(std::chrono::hours::max()).interval().count() > 0);
+    CHECK_STATUS(Transport::from_fds({-1, -1}), CSHM_INVALID_ARGUMENT);
+    CHECK_STATUS(Server<>::bind(name + "-s").filter(nullptr), CSHM_NULL_ARGUMENT);
+}
+
 // What programs were written against.
 void replaced() {
     using T = ShmFixedSlotDuplexTransport;
@@ -450,6 +543,10 @@ void replaced() {
     a.setRemoteSidePollInterval(std::chrono::microseconds{250});
     CHECK(a.getLocalSidePollInterval() == 0us && b.getRemoteSidePollInterval() == 0us);
     CHECK(b.getLocalSidePollInterval() == 250us && a.getRemoteSidePollInterval() == 250us);
+
+    a.setLocalSidePollInterval(std::chrono::microseconds::max());
+    CHECK(a.getLocalSidePollInterval() > 1s);
+    a.setLocalSidePollInterval(std::chrono::microseconds{0});
 
     T moved = std::move(a);
     CHECK(a.slotSize() == 0 && a.isCreator() == 0u && a.getStats(stats) == 0u && a.recvSlot(out, 0ms) == 0u);
@@ -493,6 +590,7 @@ int main(int argc, char** argv) {
     wait_sets();
     servers();
     lookers();
+    misuse();
     replaced();
     std::puts("faces: ok");
 }

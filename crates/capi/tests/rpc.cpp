@@ -111,7 +111,7 @@ void call_all(Workshop::Client workshop, kj::WaitScope& scope) {
     through.setPayload(payload(100'000));
     CHECK(same(through.send().wait(scope).getPayload(), 100'000));
 
-    for (const std::uint16_t kind : {0, 1, 3}) {
+    for (const std::uint16_t kind : std::initializer_list<std::uint16_t>{0, 1, 3}) {
         auto request = workshop.failRequest();
         request.setKind(kind);
         request.setReason("out of wood");
@@ -119,7 +119,7 @@ void call_all(Workshop::Client workshop, kj::WaitScope& scope) {
             CHECK(static_cast<std::uint16_t>(exception->getType()) == kind);
             CHECK(std::string(exception->getDescription().cStr()).find("out of wood") != std::string::npos);
         } else {
-            CHECK(!"it did not fail");
+            CHECK(false && "it did not fail");
         }
     }
 
@@ -158,7 +158,7 @@ void call(const std::string& name) {
     KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { workshop.dieRequest().send().wait(io.waitScope); })) {
         CHECK(exception->getType() == kj::Exception::Type::DISCONNECTED);
     } else {
-        CHECK(!"it lives");
+        CHECK(false && "it lives");
     }
     client.onDisconnect().wait(io.waitScope);
 }
@@ -221,7 +221,7 @@ void bytes(const std::string& name) {
     KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { stream.write("x", 1).wait(io.waitScope); })) {
         CHECK(exception->getType() == kj::Exception::Type::DISCONNECTED);
     } else {
-        CHECK(!"it was written");
+        CHECK(false && "it was written");
     }
     gone.wait(io.waitScope);
 }
@@ -248,7 +248,7 @@ void malformed(const std::string& name) {
                 kj::runCatchingExceptions([&]() { (void)stream.tryReadMessage().wait(io.waitScope); })) {
                 CHECK(exception->getType() == kj::Exception::Type::FAILED);
             } else {
-                CHECK(!"it was read");
+                CHECK(false && "it was read");
             }
         }
     }
@@ -273,7 +273,7 @@ void malformed(const std::string& name) {
     KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { (void)stream.tryReadMessage().wait(io.waitScope); })) {
         CHECK(exception->getType() == kj::Exception::Type::DISCONNECTED);
     } else {
-        CHECK(!"half a message was read");
+        CHECK(false && "half a message was read");
     }
 }
 

@@ -121,6 +121,11 @@ public:
     // Publishes it. One that outgrew its reservation waits for a larger one as long as the reservation did;
     // CSHM_TOO_LARGE if it exceeds the ring. The message is lost on failure, and the channel goes on.
     typename Policy::template Must<void> commit() {
+        if (gone_) {
+            return Policy::template refuse<void>(CSHM_NOTHING_OPEN, "the message was committed already");
+        }
+        // Of a channel that was closed the slots are not there any more.
+        if (cshm_slot_size(transport_) == 0) return slot_.commit(0);
         auto all = segments();
         if (all.size() == 0) {
             // Nothing was set: a null root.
@@ -248,7 +253,8 @@ public:
     static Must<BasicCapnpChannel> create(const std::string& name, Config config = Config()) {
         cshm_transport* made = nullptr;
         const auto options = declared(std::move(config)).to_c();
-        const Status status = options ? cshm_create(name.c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_create(detail::c_text(name).c_str(), options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicCapnpChannel>(status, made);
     }
     template <class Rep, class Period>
@@ -257,7 +263,8 @@ public:
         cshm_transport* made = nullptr;
         const auto options = declared(std::move(config)).to_c();
         const auto time = detail::nanoseconds(wait);
-        const Status status = options ? cshm_open(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+        const Status status =
+            options ? cshm_open(detail::c_text(name).c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicCapnpChannel>(status, made);
     }
 
@@ -268,7 +275,7 @@ public:
         const auto options = declared(std::move(config)).to_c();
         const auto time = detail::nanoseconds(wait);
         const Status status =
-            options ? cshm_connect(name.c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
+            options ? cshm_connect(detail::c_text(name).c_str(), time, options.get(), &made) : CSHM_INVALID_ARGUMENT;
         return Policy::template must<BasicCapnpChannel>(status, made);
     }
 
@@ -348,7 +355,7 @@ public:
         return transport_.wait_for_peer(wait);
     }
     Must<void> shut_down() { return transport_.shut_down(); }
-    void close() noexcept { transport_.close(); }
+    Must<void> close() { return transport_.close(); }
     Must<int> recv_wait_fd() { return transport_.recv_wait_fd(); }
     Must<bool> recv_arm() { return transport_.recv_arm(); }
     Must<int> send_wait_fd() { return transport_.send_wait_fd(); }

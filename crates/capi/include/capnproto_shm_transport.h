@@ -26,7 +26,8 @@
 // listener whose callback sends is ended first. As long as a thread waits in a half, other calls that need it are CSHM_BUSY.
 // A server, a wait set and a tap are for one thread at a time; a list of channels is only read.
 //
-// Processes. A forked child must not use its parent's transport.
+// Processes. A forked child has no part in what its parent made with this library: there, calls on it are
+// CSHM_HANDLE_CLOSED, and what is freed stays the parent's. It may make its own.
 
 
 #ifndef CAPNPROTO_SHM_TRANSPORT_H

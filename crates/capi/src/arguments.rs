@@ -28,9 +28,9 @@ pub(crate) unsafe fn text<'a>(argument: &str, text: *const c_char) -> Outcome<&'
     }
     // SAFETY: not null, and the caller's promise.
     let bytes = unsafe { CStr::from_ptr(text) };
-    bytes
-        .to_str()
-        .map_err(|_| Failed::detailed(CSHM_INVALID_ARGUMENT, format_args!("{argument} is not UTF-8 without zero bytes")))
+    bytes.to_str().map_err(|_| {
+        Failed::detailed(CSHM_INVALID_ARGUMENT, format_args!("{argument} is not UTF-8 without zero bytes"))
+    })
 }
 
 /// Bytes; null only for none.

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use transport::{AtHand, Batch, Consumer, Producer, ReadSlot, Window, WriteSlot};
 
+use crate::fork::closed_text;
 use crate::receive::cshm_read_slot;
 use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED};
 use crate::status::{Failed, Outcome};
@@ -56,7 +57,7 @@ pub(crate) fn busy(what: &str) -> Failed {
 
 #[cold]
 pub(crate) fn closed() -> Failed {
-    Failed::detailed(CSHM_HANDLE_CLOSED, "the transport was closed")
+    Failed::detailed(CSHM_HANDLE_CLOSED, closed_text())
 }
 
 impl Tx {

@@ -19,6 +19,7 @@ use transport::{
 };
 
 use crate::arguments::CSHM_NOW;
+use crate::fork;
 use crate::halves::{Away, Rx, Tx, busy, closed};
 use crate::status::cshm_status::{CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::status::{Failed, Outcome, cshm_status};
@@ -79,7 +80,9 @@ impl cshm_transport {
         let mut handle = Box::new(handle);
         handle.shared = handle.ends.shared(sends);
         handle.point();
-        Box::into_raw(handle)
+        let handle = Box::into_raw(handle);
+        fork::remember(handle);
+        handle
     }
 
     /// The sending half, for a call that does not wait.
@@ -331,8 +334,28 @@ impl cshm_transport {
     ///
     /// `handle` is from [`boxed`](Self::boxed), and nobody uses it any more.
     pub(crate) unsafe fn free(handle: NonNull<Self>) {
+        fork::forget(handle.as_ptr());
         // SAFETY: the caller's promise.
         drop(unsafe { Box::from_raw(handle.as_ptr()) });
+    }
+
+    /// Makes the handle one that is closed, without touching what it had: in a forked child, which has the memory of none
+    /// of it, and not the listener's thread.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is alive, and there is no other thread.
+    pub(crate) unsafe fn forsake(handle: *mut Self) {
+        let gone = Self {
+            tx: Part::new(Tx::new(0)),
+            rx: Part::new(Rx::new()),
+            shared: None,
+            listener: None,
+            ends: Ends::Closed,
+            apart: None,
+        };
+        // SAFETY: it is a place for one, and what stood there is not dropped.
+        unsafe { handle.write(gone) };
     }
 }
 

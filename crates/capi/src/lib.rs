@@ -11,6 +11,7 @@ compile_error!("capnproto-shm-transport-c needs a 64-bit target");
 
 mod arguments;
 mod config;
+mod fork;
 mod halves;
 mod handle;
 mod inspect;

@@ -6,7 +6,7 @@ use std::ptr;
 use transport::{AtHand, Batch, Producer, SendError, WriteSlot};
 
 use crate::arguments::{CSHM_NOW, bytes, output, wait};
-use crate::halves::{Tx, busy};
+use crate::halves::{Tx, busy, closed};
 use crate::handle::cshm_transport;
 use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
 use crate::status::{Failed, cshm_status, guarded};
@@ -329,7 +329,7 @@ impl Tx {
     #[cold]
     fn nothing(&self, what: &str) -> Failed {
         if self.is_closed() {
-            return Failed::detailed(cshm_status::CSHM_HANDLE_CLOSED, "the transport was closed");
+            return closed();
         }
         Failed::detailed(CSHM_NOTHING_OPEN, what)
     }

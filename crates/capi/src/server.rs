@@ -6,6 +6,7 @@ use transport::{Limits, MessageKind, Server, Transport};
 
 use crate::arguments::{CSHM_NOW, output, text, wait};
 use crate::config::{chosen, cshm_config};
+use crate::fork::Process;
 use crate::handle::cshm_transport;
 use crate::lifecycle::give;
 use crate::look::cshm_peer;
@@ -16,6 +17,7 @@ pub struct cshm_server {
     server: Server<Transport>,
     sends: MessageKind,
     limits: Limits,
+    home: Process,
 }
 
 impl cshm_server {
@@ -24,7 +26,9 @@ impl cshm_server {
     /// `server` is null or a live server, and nobody else uses it meanwhile.
     unsafe fn of<'a>(server: *mut Self) -> Outcome<&'a mut Self> {
         // SAFETY: the caller's promise.
-        unsafe { server.as_mut() }.ok_or_else(|| Failed::null("server"))
+        let server = unsafe { server.as_mut() }.ok_or_else(|| Failed::null("server"))?;
+        server.home.check()?;
+        Ok(server)
     }
 }
 
@@ -44,7 +48,8 @@ pub unsafe extern "C" fn cshm_server_bind(
         // SAFETY: the header's contract.
         let (config, sends) = unsafe { chosen(config) };
         let server = Server::bind(name, &config)?;
-        out.write(Box::into_raw(Box::new(cshm_server { server, sends, limits: Limits::default() })));
+        let (limits, home) = (Limits::default(), Process::this());
+        out.write(Box::into_raw(Box::new(cshm_server { server, sends, limits, home })));
         Ok(())
     })
 }

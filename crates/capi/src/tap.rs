@@ -6,6 +6,7 @@ use transport::{Direction, Tap};
 
 use crate::arguments::{CSHM_NOW, output, text, wait};
 use crate::config::{chosen, cshm_config};
+use crate::fork::Process;
 use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
 
 /// Reads the messages of a channel in passing: it takes no part, writes nothing and holds nothing up. One thread at a time
@@ -13,6 +14,7 @@ use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
 pub struct cshm_tap {
     tap: Tap,
     message: Vec<u8>,
+    home: Process,
 }
 
 impl cshm_tap {
@@ -21,7 +23,9 @@ impl cshm_tap {
     /// `tap` is null or a live tap, and nobody else uses it meanwhile.
     unsafe fn of<'a>(tap: *mut Self) -> Outcome<&'a mut Self> {
         // SAFETY: the caller's promise.
-        unsafe { tap.as_mut() }.ok_or_else(|| Failed::null("tap"))
+        let tap = unsafe { tap.as_mut() }.ok_or_else(|| Failed::null("tap"))?;
+        tap.home.check()?;
+        Ok(tap)
     }
 }
 
@@ -58,7 +62,7 @@ pub unsafe extern "C" fn cshm_tap_open(
         // SAFETY: the header's contract.
         let (config, _) = unsafe { chosen(config) };
         let tap = Tap::open_with(name, &config)?;
-        out.write(Box::into_raw(Box::new(cshm_tap { tap, message: Vec::new() })));
+        out.write(Box::into_raw(Box::new(cshm_tap { tap, message: Vec::new(), home: Process::this() })));
         Ok(())
     })
 }
@@ -83,7 +87,7 @@ pub unsafe extern "C" fn cshm_tap_next(
 ) -> cshm_status {
     guarded(|| {
         // SAFETY: the header's contract.
-        let cshm_tap { tap, message } = unsafe { cshm_tap::of(tap) }?;
+        let cshm_tap { tap, message, .. } = unsafe { cshm_tap::of(tap) }?;
         // SAFETY: the header's contract.
         let out = unsafe { output("out", out) }?;
         let tapped = match timeout_ns {

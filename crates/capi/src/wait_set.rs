@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::arguments::{CSHM_NOW, output};
+use crate::fork::Process;
 use crate::handle::cshm_transport;
 use crate::status::cshm_status::{
     CSHM_BUSY, CSHM_EMPTY, CSHM_INVALID_ARGUMENT, CSHM_KEY_TAKEN, CSHM_KEY_UNKNOWN, CSHM_TIMEOUT,
@@ -23,6 +24,7 @@ pub struct cshm_wait_set {
     set: WaitSet,
     /// Those that were put in and not taken out: the set itself forgets a transport that was closed.
     keys: HashSet<u64>,
+    home: Process,
 }
 
 impl cshm_wait_set {
@@ -31,7 +33,9 @@ impl cshm_wait_set {
     /// `set` is null or a live set, and nobody else uses it meanwhile.
     unsafe fn of<'a>(set: *mut Self) -> Outcome<&'a mut Self> {
         // SAFETY: the caller's promise.
-        unsafe { set.as_mut() }.ok_or_else(|| Failed::null("set"))
+        let set = unsafe { set.as_mut() }.ok_or_else(|| Failed::null("set"))?;
+        set.home.check()?;
+        Ok(set)
     }
 
     fn check_free(&self, key: u64) -> Outcome {
@@ -69,7 +73,11 @@ pub unsafe extern "C" fn cshm_wait_set_new(out: *mut *mut cshm_wait_set) -> cshm
         let out = unsafe { output("out", out) }?;
         let set = WaitSet::new()
             .map_err(|error| Failed::system(format_args!("the system gives no wait set: {error}"), &error))?;
-        out.write(Box::into_raw(Box::new(cshm_wait_set { set, keys: HashSet::new() })));
+        out.write(Box::into_raw(Box::new(cshm_wait_set {
+            set,
+            keys: HashSet::new(),
+            home: Process::this(),
+        })));
         Ok(())
     })
 }

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <poll.h>
 #include <string>
+#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 
@@ -512,6 +513,67 @@ void misuse() {
     CHECK_STATUS(Server<>::bind(name + "-s").filter(nullptr), CSHM_NULL_ARGUMENT);
 }
 
+// What a forked child has of its parent's it cannot use, and may drop.
+void forks() {
+    auto [a, b] = both();
+    auto [c, listening] = std::pair{Transport::create(name + "-2"), Transport::open(name + "-2", LONG)};
+    std::atomic<int> heard{0};
+    listening.listen([&heard](Span<const std::uint8_t>) { ++heard; });
+    a.send("before");
+    auto slot = a.reserve();
+    auto message = b.recv();
+    auto set = WaitSet::create();
+    set.insert(1, c);
+    auto tap = Tap::open(name);
+    auto server = Server<>::bind(name + "-s");
+
+    const pid_t child = ::fork();
+    if (child == 0) {
+        CHECK_STATUS(slot.commit(1), CSHM_HANDLE_CLOSED);
+        message.release();
+        CHECK_STATUS(a.send("x"), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(b.recv(), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(a.stats(), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(listening.stop_listening(), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(set.wait(), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(set.remove(1), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(tap.try_next(), CSHM_HANDLE_CLOSED);
+        CHECK_STATUS(server.accept(), CSHM_HANDLE_CLOSED);
+        a.close();
+        for (auto* gone : {&a, &b, &c, &listening}) *gone = Transport(nullptr);
+        set = WaitSet(nullptr);
+        tap = Tap(nullptr);
+        server = Server<>(nullptr);
+#if !defined(__SANITIZE_THREAD__) // It lets no forked child begin threads.
+        auto [own, other] = std::pair{Transport::create(name + "-own"), Transport::open(name + "-own", LONG)};
+        own.send("mine");
+        CHECK(other.recv().text() == "mine");
+        own.close();
+        other.close();
+#endif
+        // Nobody looks for what a child leaks.
+        ::execlp("true", "true", nullptr);
+        std::exit(1);
+    }
+    int status = 0;
+    CHECK(::waitpid(child, &status, 0) == child && status == 0);
+    // The parent has lost nothing.
+    message.release();
+    slot.data()[0] = '!';
+    slot.commit(1);
+    CHECK(b.recv().text() == "!");
+    c.send("x");
+    while (heard == 0) std::this_thread::sleep_for(1ms);
+    CHECK(!set.try_wait());
+    listening.stop_listening();
+    listening.send("y");
+    CHECK(set.wait()[0] == 1);
+    CHECK(tap.next().bytes.size() == 6);
+    std::thread client([] { CHECK(Transport::connect(name + "-s", LONG).peer().has_value()); });
+    CHECK(server.accept_for(LONG).has_value());
+    client.join();
+}
+
 // What programs were written against.
 void replaced() {
     using T = ShmFixedSlotDuplexTransport;
@@ -591,6 +653,7 @@ int main(int argc, char** argv) {
     servers();
     lookers();
     misuse();
+    forks();
     replaced();
     std::puts("faces: ok");
 }

@@ -261,7 +261,7 @@ void malformed(const std::string& name) {
     for (unsigned at = 0; at < 5; ++at) list.set(at, "twenty-four letters, yes");
     const auto words = capnp::messageToFlatArray(builder);
     const auto frame = words.asBytes();
-    for (const std::size_t part : {1, 3, 8}) {
+    for (const std::size_t part : std::initializer_list<std::size_t>{1, 3, 8}) {
         for (std::size_t at = 0; at < frame.size(); at += part) {
             b.send({frame.begin() + at, std::min(part, frame.size() - at)});
         }

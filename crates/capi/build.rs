@@ -1,10 +1,9 @@
-//! Gives the shared library its name, so that programs that link to it by a path do not record the path.
+//! Gives the shared library its name, so that programs that link to it by a path do not record the path. It is the same
+//! however the library is built and installed.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux");
-    // cargo-c gives it a name with a version.
-    if linux && std::env::var_os("CARGO_FEATURE_CAPI").is_none() {
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libcapnproto_shm_transport.so");
     }
 }

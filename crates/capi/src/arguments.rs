@@ -4,7 +4,8 @@ use std::ffi::{CStr, c_char, c_void};
 use std::slice;
 use std::time::Duration;
 
-use crate::status::{Failed, Outcome, cshm_status::CSHM_INVALID_ARGUMENT};
+use crate::failure::{Failed, Outcome};
+use crate::status::cshm_status::CSHM_INVALID_ARGUMENT;
 
 /// Never wait.
 pub const CSHM_NOW: i64 = 0;

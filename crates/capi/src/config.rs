@@ -6,7 +6,8 @@ use std::time::Duration;
 use transport::{Config, MessageKind, PollMode};
 
 use crate::arguments::text;
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
+use crate::status::cshm_status;
 
 /// How a channel is made and how this side of it behaves. NULL in its place stands for the defaults: 1024 slots of
 /// 1024 bytes in each direction, bytes of any length, parked waits, permissions 0600.

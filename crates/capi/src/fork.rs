@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::failure::{Failed, Outcome};
 use crate::handle::cshm_transport;
 use crate::status::cshm_status::CSHM_HANDLE_CLOSED;
-use crate::status::{Failed, Outcome};
 
 /// How many forks lie between this process and the one that loaded the library.
 static FORKS: AtomicU32 = AtomicU32::new(0);

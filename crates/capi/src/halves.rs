@@ -5,10 +5,10 @@ use std::ptr::NonNull;
 
 use transport::{AtHand, Batch, Consumer, Producer, ReadSlot, Window, WriteSlot};
 
+use crate::failure::{Failed, Outcome};
 use crate::fork::closed_text;
 use crate::receive::cshm_read_slot;
 use crate::status::cshm_status::{CSHM_BUSY, CSHM_HANDLE_CLOSED};
-use crate::status::{Failed, Outcome};
 
 /// No sequence that a ring ever reaches.
 const NOTHING: u64 = u64::MAX;

@@ -19,10 +19,11 @@ use transport::{
 };
 
 use crate::arguments::CSHM_NOW;
+use crate::failure::{Failed, Outcome};
 use crate::fork;
 use crate::halves::{Away, Rx, Tx, busy, closed};
+use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
-use crate::status::{Failed, Outcome, cshm_status};
 use crate::waiting::{Part, Waits};
 
 /// One side of a channel.

@@ -10,9 +10,11 @@ use transport::{ChannelInfo, Channels, Life, MessageKind, RingInfo, SideInfo};
 
 use crate::arguments::{output, text};
 use crate::config::{chosen, cshm_config, poll_number};
+use crate::errors::open_status;
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::look::cshm_ring_stats;
+use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_INVALID_CONFIG, CSHM_OK};
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value, open_status};
 
 /// Whether a side lives.
 #[repr(i32)]

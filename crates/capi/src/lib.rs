@@ -11,6 +11,8 @@ compile_error!("capnproto-shm-transport-c needs a 64-bit target");
 
 mod arguments;
 mod config;
+mod errors;
+mod failure;
 mod fork;
 mod halves;
 mod handle;
@@ -26,6 +28,7 @@ mod status;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod version;
 mod wait_set;
 mod waiting;
 mod window;

@@ -7,13 +7,14 @@ use transport::{Config, MessageKind, Stats, Transport};
 
 use crate::arguments::{Output, output, text, wait};
 use crate::config::{chosen, cshm_config};
+use crate::failure::{Failed, Outcome, guarded};
 use crate::handle::cshm_transport;
 use crate::listen::in_callback_of;
 use crate::look::cshm_stats;
+use crate::status::cshm_status;
 #[cfg(not(target_os = "linux"))]
 use crate::status::cshm_status::CSHM_UNSUPPORTED;
 use crate::status::cshm_status::{CSHM_BUSY, CSHM_INVALID_ARGUMENT};
-use crate::status::{Failed, Outcome, cshm_status, guarded};
 
 pub(crate) fn give(out: Output<'_, *mut cshm_transport>, transport: Transport, sends: MessageKind) {
     out.write(cshm_transport::boxed(transport, sends));

@@ -6,9 +6,11 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 
 use crate::arguments::output;
+use crate::errors::receive_end;
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::halves::busy;
 use crate::handle::cshm_transport;
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value, receive_end};
+use crate::status::cshm_status;
 
 /// Gets one message of a listener, for the time of the call, in the listener's thread.
 pub type cshm_message_callback =

@@ -4,9 +4,10 @@ use transport::{Peer, RingStats, Side, Stats};
 
 use crate::arguments::output;
 use crate::config::{poll_mode, poll_number};
+use crate::failure::{Failed, guarded, guarded_value};
 use crate::handle::cshm_transport;
+use crate::status::cshm_status;
 use crate::status::cshm_status::CSHM_PEER_UNKNOWN;
-use crate::status::{Failed, cshm_status, guarded, guarded_value};
 
 /// Figures of one ring. Each is true of some recent moment.
 #[repr(C)]

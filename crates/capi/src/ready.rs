@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::arguments::output;
+use crate::failure::{Failed, Outcome, guarded};
 use crate::handle::cshm_transport;
+use crate::status::cshm_status;
 #[cfg(not(unix))]
 use crate::status::cshm_status::CSHM_UNSUPPORTED;
-use crate::status::{Failed, Outcome, cshm_status, guarded};
 
 /// A descriptor that becomes readable when a message has come, for event loops: poll, epoll, GLib, Qt, asio, libuv, kj.
 /// It tells after cshm_recv_arm(). It is the transport's, made by the first call, and closes with it: watch it for reading,

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use transport::{AtHand, Consumer, RecvError};
 
 use crate::arguments::{CSHM_NOW, output, wait};
+use crate::failure::{Failed, guarded};
 use crate::halves::Rx;
 use crate::handle::cshm_transport;
+use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_NOTHING_OPEN, CSHM_OK};
-use crate::status::{Failed, cshm_status, guarded};
 
 /// A received message, where it lies.
 #[repr(C)]

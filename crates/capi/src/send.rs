@@ -6,10 +6,11 @@ use std::ptr;
 use transport::{AtHand, Batch, Producer, SendError, WriteSlot};
 
 use crate::arguments::{CSHM_NOW, bytes, output, wait};
+use crate::failure::{Failed, guarded};
 use crate::halves::{Tx, busy, closed};
 use crate::handle::cshm_transport;
+use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
-use crate::status::{Failed, cshm_status, guarded};
 
 /// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
 /// whatever the slot carried before.

@@ -6,11 +6,12 @@ use transport::{Limits, MessageKind, Server, Transport};
 
 use crate::arguments::{CSHM_NOW, output, text, wait};
 use crate::config::{chosen, cshm_config};
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::fork::Process;
 use crate::handle::cshm_transport;
 use crate::lifecycle::give;
 use crate::look::cshm_peer;
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
+use crate::status::cshm_status;
 
 /// Gives each client that connects a channel of its own, of which it is side A. One thread at a time may use a server.
 pub struct cshm_server {

@@ -6,8 +6,9 @@ use transport::{Direction, Tap};
 
 use crate::arguments::{CSHM_NOW, output, text, wait};
 use crate::config::{chosen, cshm_config};
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::fork::Process;
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
+use crate::status::cshm_status;
 
 /// Reads the messages of a channel in passing: it takes no part, writes nothing and holds nothing up. One thread at a time
 /// may use a tap.

@@ -6,12 +6,13 @@ use std::io;
 use std::time::Duration;
 
 use crate::arguments::{CSHM_NOW, output};
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::fork::Process;
 use crate::handle::cshm_transport;
+use crate::status::cshm_status;
 use crate::status::cshm_status::{
     CSHM_BUSY, CSHM_EMPTY, CSHM_INVALID_ARGUMENT, CSHM_KEY_TAKEN, CSHM_KEY_UNKNOWN, CSHM_TIMEOUT,
 };
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
 
 #[cfg(not(unix))]
 use absent::WaitSet;

@@ -5,8 +5,8 @@ use std::ptr::{addr_of, addr_of_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arguments::CSHM_NOW;
+use crate::failure::Outcome;
 use crate::halves::busy;
-use crate::status::Outcome;
 
 /// A half, and whether a thread waits in it.
 pub(crate) struct Part<T> {

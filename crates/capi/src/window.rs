@@ -1,11 +1,12 @@
 //! Several received messages held at once.
 
 use crate::arguments::{CSHM_NOW, output, wait};
+use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::halves::Rx;
 use crate::handle::cshm_transport;
 use crate::receive::cshm_read_slot;
+use crate::status::cshm_status;
 use crate::status::cshm_status::CSHM_INVALID_ARGUMENT;
-use crate::status::{Failed, Outcome, cshm_status, guarded, guarded_value};
 
 /// Opens a window, if none is open, and receives until it holds `count` messages. Those that came before a failure
 /// stay. Messages that are held take slots. Other receiving calls are CSHM_BUSY until cshm_window_close().

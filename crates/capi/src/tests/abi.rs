@@ -16,8 +16,10 @@ fn crate_file(path: &str) -> PathBuf {
 }
 
 /// In the order of the header.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 16] = [
+    "version",
     "status",
+    "failure",
     "arguments",
     "config",
     "lifecycle",
@@ -79,7 +81,7 @@ fn enumerators(header: &str) -> impl Iterator<Item = (&str, &str, &str)> {
 fn the_abi_is_as_it_was() {
     let header = header();
     let mut abi = String::new();
-    writeln!(abi, "version {}", crate::status::CSHM_ABI_VERSION).unwrap();
+    writeln!(abi, "version {}", crate::version::CSHM_ABI_VERSION).unwrap();
 
     macro_rules! layout {
         ($($type:ident { $($field:ident),* })*) => {$(

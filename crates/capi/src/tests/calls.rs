@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use crate::arguments::{CSHM_FOREVER, CSHM_NOW};
 use crate::config::*;
+use crate::failure::*;
 use crate::handle::cshm_transport;
 use crate::lifecycle::*;
 use crate::listen::*;

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::calls::{Handle, LONG, NO_SLOT, Settings, call, last_error, name, pair, recv, send, small};
 use crate::arguments::{CSHM_FOREVER, CSHM_NOW};
 use crate::config::*;
+use crate::failure::cshm_last_os_error;
 use crate::inspect::*;
 use crate::lifecycle::*;
 use crate::look::*;
@@ -18,8 +19,8 @@ use crate::ready::*;
 use crate::receive::*;
 use crate::send::*;
 use crate::server::*;
+use crate::status::cshm_status;
 use crate::status::cshm_status::*;
-use crate::status::{cshm_last_os_error, cshm_status};
 use crate::tap::*;
 use crate::wait_set::*;
 

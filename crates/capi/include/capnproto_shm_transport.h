@@ -16,7 +16,7 @@
 // Pointers. NULL where something is needed is CSHM_NULL_ARGUMENT. Any other pointer must be valid: a handle must come
 // from this library and not be freed, text must end with a zero byte, outputs must be writable.
 //
-// Callbacks return: neither an exception nor a longjmp may leave them.
+// Callbacks return: neither an exception, which ends the program, nor a longjmp may leave them.
 //
 // Threads. One thread at a time may use the sending functions of a transport (cshm_reserve, cshm_commit, cshm_send,
 // cshm_batch_..., cshm_send_..., cshm_finish, cshm_shut_down), and another one its receiving functions (cshm_recv,

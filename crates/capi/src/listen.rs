@@ -14,11 +14,11 @@ use crate::status::cshm_status;
 
 /// Gets one message of a listener, for the time of the call, in the listener's thread.
 pub type cshm_message_callback =
-    Option<unsafe extern "C" fn(data: *const u8, len: usize, context: *mut c_void)>;
+    Option<unsafe extern "C-unwind" fn(data: *const u8, len: usize, context: *mut c_void)>;
 
 /// Gets why a listener ended: CSHM_CLOSED, CSHM_PEER_DEAD, CSHM_SUPERSEDED, CSHM_CORRUPT, or CSHM_INTERRUPTED if it
 /// was stopped. In the listener's thread, after the last message.
-pub type cshm_ended_callback = Option<unsafe extern "C" fn(reason: cshm_status, context: *mut c_void)>;
+pub type cshm_ended_callback = Option<unsafe extern "C-unwind" fn(reason: cshm_status, context: *mut c_void)>;
 
 /// What C gives a callback to remember.
 struct Context(*mut c_void);

@@ -164,7 +164,7 @@ pub unsafe extern "C" fn cshm_recv_copied(
 /// Gets one message of cshm_drain(), for the time of the call. Returns 0 to go on, anything else to end after this
 /// message.
 pub type cshm_drain_callback =
-    Option<unsafe extern "C" fn(data: *const u8, len: usize, context: *mut c_void) -> c_int>;
+    Option<unsafe extern "C-unwind" fn(data: *const u8, len: usize, context: *mut c_void) -> c_int>;
 
 /// Hands up to `max` messages to `callback`: those that are there now, and perhaps some that come meanwhile. Releases
 /// them all at once. Never waits. `count`, if it is not NULL, gets how many there were, also 0. The callback may

@@ -153,7 +153,7 @@ unsafe fn limit(server: *mut cshm_server, change: impl FnOnce(&mut Limits)) -> c
 
 /// Says whether a client may connect. In the thread that accepts.
 pub type cshm_server_filter_callback =
-    Option<unsafe extern "C" fn(client: *const cshm_peer, context: *mut c_void) -> bool>;
+    Option<unsafe extern "C-unwind" fn(client: *const cshm_peer, context: *mut c_void) -> bool>;
 
 /// Says who may connect, by what the system attests of a client (Linux; else CSHM_UNSUPPORTED). The others get
 /// CSHM_REFUSED. Without it everybody may who can reach the server: the same user, unless the configuration's permissions

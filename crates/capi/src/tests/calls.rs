@@ -220,7 +220,7 @@ fn the_newest_message_and_a_copy() {
     assert_eq!(seen(&message), b"copy");
 }
 
-unsafe extern "C" fn collect(data: *const u8, len: usize, context: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn collect(data: *const u8, len: usize, context: *mut c_void) -> c_int {
     // SAFETY: the tests hand over such a list.
     let list = unsafe { &mut *context.cast::<Vec<Vec<u8>>>() };
     // SAFETY: the message is there for the time of the call.
@@ -246,7 +246,7 @@ fn a_drain_ends_when_its_callback_says_so() {
     assert_eq!(call!(cshm_drain(b.0, 10, Some(collect), null_mut(), &mut count)), CSHM_CLOSED);
 }
 
-unsafe extern "C" fn meddle(_: *const u8, _: usize, context: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn meddle(_: *const u8, _: usize, context: *mut c_void) -> c_int {
     let (t, mut message) = (context.cast(), NO_MESSAGE);
     let tried = [
         call!(cshm_recv(t, CSHM_NOW, &mut message)),
@@ -298,7 +298,7 @@ fn a_window_holds_several_messages() {
 static HEARD: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicI32 = AtomicI32::new(-1);
 
-unsafe extern "C" fn count_messages(_: *const u8, _: usize, context: *mut c_void) {
+unsafe extern "C-unwind" fn count_messages(_: *const u8, _: usize, context: *mut c_void) {
     if !context.is_null() {
         let t = context.cast();
         // What would wait for this very thread is refused.
@@ -308,7 +308,7 @@ unsafe extern "C" fn count_messages(_: *const u8, _: usize, context: *mut c_void
     HEARD.fetch_add(1, Ordering::SeqCst);
 }
 
-unsafe extern "C" fn note_end(reason: cshm_status, _: *mut c_void) {
+unsafe extern "C-unwind" fn note_end(reason: cshm_status, _: *mut c_void) {
     END.store(reason as i32, Ordering::SeqCst);
 }
 

@@ -276,7 +276,7 @@ impl Ring {
     }
 }
 
-unsafe extern "C" fn collect(data: *const u8, len: usize, context: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn collect(data: *const u8, len: usize, context: *mut c_void) -> c_int {
     // SAFETY: `Drain` hands over such a list.
     let list = unsafe { &mut *context.cast::<Vec<Vec<u8>>>() };
     // SAFETY: the message is there for the time of the call.

@@ -229,7 +229,7 @@ struct Seen {
     pid: u32,
 }
 
-unsafe extern "C" fn filter(client: *const cshm_peer, context: *mut c_void) -> bool {
+unsafe extern "C-unwind" fn filter(client: *const cshm_peer, context: *mut c_void) -> bool {
     // SAFETY: the server hands over a client.
     let client = unsafe { *client };
     // SAFETY: the test hands over such a context.

@@ -26,7 +26,7 @@ struct Answering {
 const RESERVED: u32 = 1;
 const STOPPING: u32 = 2;
 
-unsafe extern "C" fn answer(_: *const u8, _: usize, context: *mut c_void) {
+unsafe extern "C-unwind" fn answer(_: *const u8, _: usize, context: *mut c_void) {
     // SAFETY: the tests hand over such a thing.
     let answering = unsafe { &*context.cast::<Answering>() };
     let mut slot = NO_SLOT;
@@ -65,7 +65,7 @@ fn a_transport_is_closed_while_its_callback_sends() {
     in_the_middle_of_an_answer(|transport| assert_eq!(call!(cshm_close(transport)), CSHM_OK));
 }
 
-unsafe extern "C" fn reserve_only(_: *const u8, _: usize, context: *mut c_void) {
+unsafe extern "C-unwind" fn reserve_only(_: *const u8, _: usize, context: *mut c_void) {
     let mut slot = NO_SLOT;
     assert_eq!(call!(cshm_reserve(context.cast(), CSHM_FOREVER, &mut slot)), CSHM_OK);
 }

@@ -1,8 +1,10 @@
 //! How either half ends its direction: in order, or as if its process had died.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::consumer::Consumer;
+use super::interrupter::Interrupter;
 use super::producer::Producer;
 use super::stop::Stop;
 use super::wait_limit::WaitLimit;
@@ -63,6 +65,13 @@ impl Producer {
             self.give_up();
             self.close();
         }
+    }
+
+    /// Ends a wait of this half from another thread: the call returns [`SendError::Timeout`]. A binding for another language
+    /// needs it to close a transport while a listener's callback waits for room.
+    #[doc(hidden)]
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter::new(Arc::clone(&self.endpoint.interruption))
     }
 
     fn close(&self) {

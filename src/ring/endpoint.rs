@@ -54,7 +54,7 @@ pub(super) struct Endpoint {
 impl Endpoint {
     pub(super) fn new(guard: Arc<SideGuard>, half: Half) -> Self {
         let view = View::new(guard, half);
-        let interruption = Arc::new(Interruption::new(Arc::clone(view.pair())));
+        let interruption = Arc::new(Interruption::new(Arc::clone(view.pair()), half));
         let interval = LookInterval::new(view.slot_count());
         let mut endpoint = Self {
             view,

@@ -27,13 +27,14 @@ pub struct Interrupter(Arc<Interruption>);
 #[derive(Debug)]
 pub(super) struct Interruption {
     asked: AtomicBool,
+    half: Half,
     /// Where the half waits now: `reopen` changes it.
     pair: Mutex<Arc<SegmentPair>>,
 }
 
 impl Interruption {
-    pub(super) fn new(pair: Arc<SegmentPair>) -> Self {
-        Self { asked: AtomicBool::new(false), pair: Mutex::new(pair) }
+    pub(super) fn new(pair: Arc<SegmentPair>, half: Half) -> Self {
+        Self { asked: AtomicBool::new(false), half, pair: Mutex::new(pair) }
     }
 
     /// Whether somebody has asked.
@@ -66,6 +67,6 @@ impl Interrupter {
         // The wake's fence orders this before its look at the word, as `protocol::park` asks of any act.
         self.0.asked.store(true, Ordering::Release);
         let pair = self.0.pair.lock().unwrap_or_else(PoisonError::into_inner);
-        pair.wake(pair.side, Half::Consumer);
+        pair.wake(pair.side, self.0.half);
     }
 }

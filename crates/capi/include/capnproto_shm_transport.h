@@ -496,7 +496,7 @@ cshm_status cshm_finish(struct cshm_transport *transport,
 cshm_status cshm_shut_down(struct cshm_transport *transport);
 
 // Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener
-// stopped. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
+// stopped: its callback ends what it has begun to send, and what it begins is CSHM_HANDLE_CLOSED. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
 // transport stays to be freed; until then every call on it is CSHM_HANDLE_CLOSED.
 cshm_status cshm_close(struct cshm_transport *transport);
 

@@ -338,9 +338,11 @@ struct FreeTap {
 };
 
 struct FreeTransport {
-    // Refused from within a callback of this very transport, which would be gone under its feet: a defect of the program.
+    // Refused from a callback of this very transport, and while another thread waits in it: a defect of the program, which
+    // ends here, with these words.
     void operator()(cshm_transport* transport) const noexcept {
-        if (cshm_free(transport) != CSHM_OK) std::terminate();
+        const Status status = cshm_free(transport);
+        if (status != CSHM_OK) fail(status);
     }
 };
 

@@ -18,7 +18,6 @@ use transport::{
     Consumer, Interrupter, Listener, MessageKind, Peer, PollControl, Producer, Side, StatsHandle, Transport,
 };
 
-use crate::arguments::CSHM_NOW;
 use crate::failure::{Failed, Outcome};
 use crate::fork;
 use crate::halves::{Away, Rx, Tx, busy, closed};
@@ -44,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) stats: StatsHandle,
     pub(crate) poll: PollControl,
     pub(crate) interrupter: Interrupter,
+    /// Ends a wait of the sending half.
+    sender: Interrupter,
     pub(crate) side: Side,
     pub(crate) slot_size: usize,
     pub(crate) slot_count: usize,
@@ -93,8 +94,13 @@ impl cshm_transport {
     /// `handle` is null or a live handle, and no other thread sends, or has it for itself.
     #[inline(always)]
     pub(crate) unsafe fn tx<'a>(handle: *mut Self) -> Outcome<&'a mut Tx> {
+        if handle.is_null() {
+            return Err(Failed::null("transport"));
+        }
+        // SAFETY: the handle is alive, and this is a place within it.
+        let part = unsafe { addr_of_mut!((*handle).tx) };
         // SAFETY: the caller's promise.
-        unsafe { Self::tx_for(handle, CSHM_NOW) }.map(|(tx, _)| tx)
+        unsafe { Part::occupy(part) }
     }
 
     /// The sending half, for a call that waits so long: meanwhile other calls are told that it does.
@@ -110,7 +116,7 @@ impl cshm_transport {
         // SAFETY: the handle is alive, and this is a place within it.
         let part = unsafe { addr_of_mut!((*handle).tx) };
         // SAFETY: the caller's promise.
-        unsafe { Part::occupy(part, timeout_ns) }
+        unsafe { Part::wait_in(part, timeout_ns) }
     }
 
     /// The sending half of a handle that is not null.
@@ -133,8 +139,13 @@ impl cshm_transport {
     /// `handle` is null or a live handle, and no other thread receives, or has it for itself.
     #[inline(always)]
     pub(crate) unsafe fn rx<'a>(handle: *mut Self) -> Outcome<&'a mut Rx> {
+        if handle.is_null() {
+            return Err(Failed::null("transport"));
+        }
+        // SAFETY: the handle is alive, and this is a place within it.
+        let part = unsafe { addr_of_mut!((*handle).rx) };
         // SAFETY: the caller's promise.
-        unsafe { Self::rx_for(handle, CSHM_NOW) }.map(|(rx, _)| rx)
+        unsafe { Part::occupy(part) }
     }
 
     /// The receiving half, for a call that waits so long: meanwhile other calls are told that it does.
@@ -150,7 +161,7 @@ impl cshm_transport {
         // SAFETY: the handle is alive, and this is a place within it.
         let part = unsafe { addr_of_mut!((*handle).rx) };
         // SAFETY: the caller's promise.
-        unsafe { Part::occupy(part, timeout_ns) }
+        unsafe { Part::wait_in(part, timeout_ns) }
     }
 
     /// The receiving half of a handle that is not null.
@@ -314,11 +325,23 @@ impl cshm_transport {
         }
         // SAFETY: the handle is alive, and this is a place within it.
         let listener = unsafe { addr_of_mut!((*handle).listener) };
-        // Before all else: from here on nobody sends. SAFETY: the caller's promise: its thread does not look here.
-        drop(unsafe { &mut *listener }.take());
-        // SAFETY: the caller's promise, and no listener is left.
-        let tx = unsafe { Self::tx(handle) }?;
-        tx.settle();
+        // SAFETY: the caller's promise: its thread does not look here.
+        if let Some(listener) = unsafe { &mut *listener }.take() {
+            // SAFETY: the handle is alive, and this is a place within it.
+            let tx = unsafe { addr_of!((*handle).tx) };
+            // SAFETY: as above.
+            unsafe { Part::close(tx) };
+            // Its callback may wait for room in vain.
+            // SAFETY: the caller's promise.
+            unsafe { Self::shared(handle) }?.sender.interrupt();
+            // Joins its thread: from here on nobody sends.
+            drop(listener);
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { Self::tx(handle) }?;
+        }
+        // SAFETY: it is not null, and nobody else uses it.
+        unsafe { Self::tx_of(handle) }.settle();
         rx.settle()?;
         // SAFETY: as above, and nothing is open.
         let handle = unsafe { &mut *handle };
@@ -361,12 +384,14 @@ impl cshm_transport {
 }
 
 impl Ends {
-    fn shared(&self, sends: MessageKind) -> Option<Shared> {
+    fn shared(&mut self, sends: MessageKind) -> Option<Shared> {
         let Self::Whole(transport) = self else { return None };
+        let sender = transport.halves().0.interrupter();
         Some(Shared {
             stats: transport.stats_handle(),
             poll: transport.poll_control(),
             interrupter: transport.interrupter(),
+            sender,
             side: transport.side(),
             slot_size: transport.slot_size(),
             slot_count: transport.slot_count(),

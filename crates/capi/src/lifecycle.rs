@@ -217,7 +217,7 @@ pub unsafe extern "C" fn cshm_shut_down(transport: *mut cshm_transport) -> cshm_
 }
 
 /// Closes both directions in order. An open reservation is aborted, a batch published, messages released, a listener
-/// stopped. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
+/// stopped: its callback ends what it has begun to send, and what it begins is CSHM_HANDLE_CLOSED. The peer receives what was committed, then CSHM_CLOSED. Side A also removes the channel's name. The
 /// transport stays to be freed; until then every call on it is CSHM_HANDLE_CLOSED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_close(transport: *mut cshm_transport) -> cshm_status {

@@ -6,7 +6,7 @@ use std::ptr;
 use transport::{AtHand, Batch, Producer, SendError, WriteSlot};
 
 use crate::arguments::{CSHM_NOW, bytes, output, wait};
-use crate::failure::{Failed, guarded};
+use crate::failure::{Failed, Outcome, guarded};
 use crate::halves::{Tx, busy, closed};
 use crate::handle::cshm_transport;
 use crate::status::cshm_status;
@@ -240,11 +240,12 @@ unsafe extern "C" fn send_after_a_look(
             return Ok(batch.try_send(message)?);
         }
         let producer = tx.idle()?;
-        Ok(match timeout_ns {
-            CSHM_NOW => producer.try_send(message),
-            time if time < 0 => producer.send(message),
-            time => producer.send_timeout(message, wait(time)),
-        }?)
+        match timeout_ns {
+            CSHM_NOW => producer.try_send(message)?,
+            time if time < 0 => endless(producer.send(message))?,
+            time => producer.send_timeout(message, wait(time))?,
+        }
+        Ok(())
     })
 }
 
@@ -290,21 +291,26 @@ fn reserve_span(
     producer: &'static mut Producer,
     bytes: usize,
     timeout_ns: i64,
-) -> Result<WriteSlot<'static>, SendError> {
-    match timeout_ns {
-        CSHM_NOW => producer.try_reserve_span(bytes),
-        time if time < 0 => producer.reserve_span(bytes),
-        time => producer.reserve_span_timeout(bytes, wait(time)),
-    }
+) -> Outcome<WriteSlot<'static>> {
+    Ok(match timeout_ns {
+        CSHM_NOW => producer.try_reserve_span(bytes)?,
+        time if time < 0 => endless(producer.reserve_span(bytes))?,
+        time => producer.reserve_span_timeout(bytes, wait(time))?,
+    })
 }
 
 #[inline(always)]
-fn reserve(producer: &'static mut Producer, timeout_ns: i64) -> Result<WriteSlot<'static>, SendError> {
-    match timeout_ns {
-        CSHM_NOW => producer.try_reserve(),
-        time if time < 0 => producer.reserve(),
-        time => producer.reserve_timeout(wait(time)),
-    }
+fn reserve(producer: &'static mut Producer, timeout_ns: i64) -> Outcome<WriteSlot<'static>> {
+    Ok(match timeout_ns {
+        CSHM_NOW => producer.try_reserve()?,
+        time if time < 0 => endless(producer.reserve())?,
+        time => producer.reserve_timeout(wait(time))?,
+    })
+}
+
+/// What came of a wait without end. Only who closes the transport ends one before its time.
+fn endless<T>(result: Result<T, SendError>) -> Outcome<T> {
+    result.map_err(|error| if matches!(error, SendError::Timeout) { closed() } else { error.into() })
 }
 
 impl Tx {

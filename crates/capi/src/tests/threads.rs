@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -63,6 +63,30 @@ fn a_listener_is_stopped_while_its_callback_sends() {
 #[test]
 fn a_transport_is_closed_while_its_callback_sends() {
     in_the_middle_of_an_answer(|transport| assert_eq!(call!(cshm_close(transport)), CSHM_OK));
+}
+
+static BLOCKED: AtomicI32 = AtomicI32::new(-1);
+
+unsafe extern "C-unwind" fn send_until_refused(_: *const u8, _: usize, context: *mut c_void) {
+    let t = context.cast();
+    let message = b"unread".as_ptr().cast();
+    let mut status = CSHM_OK;
+    while status == CSHM_OK {
+        status = call!(cshm_send(t, message, 6, CSHM_FOREVER));
+    }
+    assert_eq!(call!(cshm_send(t, message, 6, 0)), CSHM_HANDLE_CLOSED, "and it stays so");
+    BLOCKED.store(status as i32, Ordering::Release);
+}
+
+#[test]
+fn a_transport_is_closed_while_its_callback_waits_for_a_peer_that_does_not_read() {
+    let (a, b) = small();
+    assert_eq!(call!(cshm_listen(b.0, Some(send_until_refused), None, b.0.cast())), CSHM_OK);
+    assert_eq!(send(&a, b"?"), CSHM_OK);
+    eventually(|| call_stats(&a).rx.full_waits > 0);
+    assert_eq!(call!(cshm_close(b.0)), CSHM_OK);
+    assert_eq!(BLOCKED.load(Ordering::Acquire), CSHM_HANDLE_CLOSED as i32);
+    assert_eq!(recv(&a), Ok(b"unread".to_vec()), "what was sent is there");
 }
 
 unsafe extern "C-unwind" fn reserve_only(_: *const u8, _: usize, context: *mut c_void) {

@@ -735,7 +735,8 @@ cshm_status cshm_server_bind(const char *name,
                              const struct cshm_config *config,
                              struct cshm_server **out);
 
-// Frees the name, and the server. The channels of its clients stay as they are. NULL is nothing.
+// Frees the name, and the server. The channels of its clients stay as they are. NULL is nothing, and so is a server whose
+// filter's callback calls this.
 void cshm_server_free(struct cshm_server *server);
 
 // The channel of the next client, as soon as a client has joined: a transport to be freed with cshm_free(). CSHM_EMPTY or
@@ -767,7 +768,8 @@ cshm_status cshm_server_handshakes(struct cshm_server *server,
 
 // Says who may connect, by what the system attests of a client (Linux; else CSHM_UNSUPPORTED). The others get
 // CSHM_REFUSED. Without it everybody may who can reach the server: the same user, unless the configuration's permissions
-// open it to a group. `callback` gets `context`, must not use the server, and is called until the server is freed.
+// open it to a group. `callback` gets `context` and is called until the server is freed. It must not use the server:
+// CSHM_BUSY.
 cshm_status cshm_server_filter(struct cshm_server *server,
                                cshm_server_filter_callback callback,
                                void *context);

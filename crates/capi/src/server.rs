@@ -2,12 +2,17 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use std::ptr::addr_of;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use transport::{Limits, MessageKind, Server, Transport};
 
 use crate::arguments::{CSHM_NOW, output, text, wait};
 use crate::config::{chosen, cshm_config};
 use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::fork::Process;
+use crate::halves::busy;
 use crate::handle::cshm_transport;
 use crate::lifecycle::give;
 use crate::look::cshm_peer;
@@ -19,6 +24,8 @@ pub struct cshm_server {
     sends: MessageKind,
     limits: Limits,
     home: Process,
+    /// Whether the filter's callback is at work.
+    filters: Arc<AtomicBool>,
 }
 
 impl cshm_server {
@@ -27,9 +34,28 @@ impl cshm_server {
     /// `server` is null or a live server, and nobody else uses it meanwhile.
     unsafe fn of<'a>(server: *mut Self) -> Outcome<&'a mut Self> {
         // SAFETY: the caller's promise.
+        if unsafe { Self::filters(server) } {
+            return Err(busy("a filter's callback must not use its server; return from it first"));
+        }
+        // SAFETY: the caller's promise.
         let server = unsafe { server.as_mut() }.ok_or_else(|| Failed::null("server"))?;
         server.home.check()?;
         Ok(server)
+    }
+
+    /// Whether this is called from the filter's callback.
+    ///
+    /// # Safety
+    ///
+    /// As for [`of`](Self::of).
+    unsafe fn filters(server: *const Self) -> bool {
+        if server.is_null() {
+            return false;
+        }
+        // SAFETY: it is alive, and this is a place within it.
+        let filters = unsafe { addr_of!((*server).filters) };
+        // SAFETY: who has the rest, further up the stack, only reads this place.
+        unsafe { &*filters }.load(Ordering::Relaxed)
     }
 }
 
@@ -49,16 +75,18 @@ pub unsafe extern "C" fn cshm_server_bind(
         // SAFETY: the header's contract.
         let (config, sends) = unsafe { chosen(config) };
         let server = Server::bind(name, &config)?;
-        let (limits, home) = (Limits::default(), Process::this());
-        out.write(Box::into_raw(Box::new(cshm_server { server, sends, limits, home })));
+        let (limits, home, filters) = (Limits::default(), Process::this(), Arc::default());
+        out.write(Box::into_raw(Box::new(cshm_server { server, sends, limits, home, filters })));
         Ok(())
     })
 }
 
-/// Frees the name, and the server. The channels of its clients stay as they are. NULL is nothing.
+/// Frees the name, and the server. The channels of its clients stay as they are. NULL is nothing, and so is a server whose
+/// filter's callback calls this.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_server_free(server: *mut cshm_server) {
-    if !server.is_null() {
+    // SAFETY: the header's contract.
+    if !server.is_null() && !unsafe { cshm_server::filters(server) } {
         // SAFETY: `cshm_server_bind` made it from a box, and the caller does not use it again.
         drop(unsafe { Box::from_raw(server) });
     }
@@ -157,7 +185,8 @@ pub type cshm_server_filter_callback =
 
 /// Says who may connect, by what the system attests of a client (Linux; else CSHM_UNSUPPORTED). The others get
 /// CSHM_REFUSED. Without it everybody may who can reach the server: the same user, unless the configuration's permissions
-/// open it to a group. `callback` gets `context`, must not use the server, and is called until the server is freed.
+/// open it to a group. `callback` gets `context` and is called until the server is freed. It must not use the server:
+/// CSHM_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_server_filter(
     server: *mut cshm_server,
@@ -192,10 +221,14 @@ impl cshm_server {
         }
         let callback = callback.ok_or_else(|| Failed::null("callback"))?;
         let context = Context(context);
+        let filters = Arc::clone(&self.filters);
         self.server.filter(move |peer| {
             let peer = cshm_peer::from(*peer);
+            filters.store(true, Ordering::Relaxed);
             // SAFETY: the header's contract: it is a function of this kind.
-            unsafe { callback(&peer, context.get()) }
+            let allows = unsafe { callback(&peer, context.get()) };
+            filters.store(false, Ordering::Relaxed);
+            allows
         });
         Ok(())
     }

@@ -227,6 +227,7 @@ fn one_thread_waits_for_many() {
 struct Seen {
     allows: bool,
     pid: u32,
+    server: *mut cshm_server,
 }
 
 unsafe extern "C-unwind" fn filter(client: *const cshm_peer, context: *mut c_void) -> bool {
@@ -235,6 +236,10 @@ unsafe extern "C-unwind" fn filter(client: *const cshm_peer, context: *mut c_voi
     // SAFETY: the test hands over such a context.
     let seen = unsafe { &mut *context.cast::<Seen>() };
     seen.pid = client.pid;
+    // The server is at work, so that it is neither used nor freed.
+    assert_eq!(call!(cshm_server_accept(seen.server, CSHM_NOW, &mut null_mut())), CSHM_BUSY);
+    assert_eq!(call!(cshm_server_max_clients(seen.server, 1)), CSHM_BUSY);
+    call!(cshm_server_free(seen.server));
     seen.allows
 }
 
@@ -322,7 +327,7 @@ fn a_server_gives_each_client_a_channel() {
     let values = Settings::new(8, 4);
     assert_eq!(call!(cshm_config_sends_values(values.0, 16, 8)), CSHM_OK);
     assert_eq!(refused(connects(&name, values.0)), Err(CSHM_TYPE_MISMATCH));
-    let mut seen = Seen { allows: false, pid: 0 };
+    let mut seen = Seen { allows: false, pid: 0, server: server.0 };
     let context = (&raw mut seen).cast();
     assert_eq!(call!(cshm_server_filter(server.0, Some(filter), context)), CSHM_OK);
     assert_eq!(refused(connects(&name, null())), Err(CSHM_REFUSED));

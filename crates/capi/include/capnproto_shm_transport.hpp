@@ -24,6 +24,10 @@
 #ifndef CAPNPROTO_SHM_TRANSPORT_HPP
 #define CAPNPROTO_SHM_TRANSPORT_HPP
 
+#if __cplusplus < 201703L && (!defined(_MSVC_LANG) || _MSVC_LANG < 201703L)
+#error "capnproto_shm_transport.hpp needs C++17; compile with -std=c++17 or later"
+#endif
+
 #include "capnproto_shm_transport.h"
 
 #include <array>

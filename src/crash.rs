@@ -4,19 +4,23 @@
 
 #[cfg(crash_points)]
 mod armed {
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Mutex, OnceLock};
 
     /// Steps left to live; 0 is for ever.
     static LEFT: AtomicU64 = AtomicU64::new(0);
     static RECORDING: AtomicBool = AtomicBool::new(false);
     static SEEN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    static LAST_WORDS: OnceLock<fn(&[&'static str])> = OnceLock::new();
 
     pub(crate) fn step(name: &'static str) {
         if RECORDING.load(Ordering::Relaxed) {
             SEEN.lock().unwrap_or_else(|e| e.into_inner()).push(name);
         }
         if LEFT.load(Ordering::Relaxed) != 0 && LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+            if let Some(say) = LAST_WORDS.get() {
+                say(&seen());
+            }
             kill();
         }
     }
@@ -51,6 +55,11 @@ mod armed {
         LEFT.store(step, Ordering::Relaxed);
     }
 
+    /// Has this called with the names of the steps passed, the last of which is the one to die at.
+    pub fn last_words(say: fn(&[&'static str])) {
+        LAST_WORDS.get_or_init(|| say);
+    }
+
     /// The names of the steps passed since the last call; the first call only begins to record.
     pub fn seen() -> Vec<&'static str> {
         RECORDING.store(true, Ordering::Relaxed);
@@ -61,7 +70,7 @@ mod armed {
 #[cfg(crash_points)]
 pub(crate) use armed::step;
 #[cfg(crash_points)]
-pub use armed::{arm, kill, seen};
+pub use armed::{arm, kill, last_words, seen};
 
 /// A named step.
 #[cfg(not(crash_points))]

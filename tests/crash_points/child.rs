@@ -345,10 +345,11 @@ pub fn play() {
     }
     say(&now().as_nanos().to_string());
     crash::seen();
+    crash::last_words(|steps| say(&format!("died {}", steps.join(","))));
     crash::arm(step);
     let kept = (operation.run)(name, transport);
     crash::arm(0);
-    say(&crash::seen().join(","));
+    say(&format!("lived {}", crash::seen().join(",")));
     let _kept = kept;
     crash::kill();
 }

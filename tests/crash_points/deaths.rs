@@ -20,7 +20,7 @@ use crate::child::{self, OPERATIONS, Operation};
 use crate::survivor::{Death, Seen};
 
 const ALLOWED: Duration = Duration::from_secs(2);
-/// A survivor that is awake when it should sleep gives an operation fewer steps; so often it is tried again.
+/// A survivor that is awake when it should sleep gives an operation other steps; so often it is tried again.
 const TRIES: usize = 50;
 /// So often all is tried again, until each step of the source was one to die at.
 const ROUNDS: usize = 5;
@@ -32,26 +32,27 @@ fn child() {
 
 /// What the deaths in one operation showed.
 struct Report {
-    steps: Vec<String>,
+    /// The last step of each child.
+    died_at: Vec<String>,
     slowest: Duration,
 }
 
 fn die_at_each_step(operation: &Operation, side: Side) -> Report {
     let alive = Death::new(operation, side, 0, &[]).run();
-    let steps = alive.lived.expect("nothing kills a child that is not armed");
-    let mut slowest = alive.noticed;
+    assert!(alive.lived, "nothing kills a child that is not armed");
+    let (steps, mut slowest, mut died_at) = (alive.begun, alive.noticed, Vec::new());
     for step in 1..=steps.len() {
-        let dies = |_| {
-            let Seen { lived, noticed } = Death::new(operation, side, step, &steps).run();
-            lived.is_none().then_some(noticed)
-        };
-        let noticed = (0..TRIES).find_map(dies);
-        let noticed = noticed.unwrap_or_else(|| panic!("{} never came to step {step}", operation.name));
-        assert!(noticed < ALLOWED, "{} {side:?} {}: {noticed:?}", operation.name, steps[step - 1]);
+        let mut deaths = (0..TRIES).map(|_| Death::new(operation, side, step, &steps).run());
+        let Seen { begun, noticed, .. } = deaths
+            .find(|seen| !seen.lived)
+            .unwrap_or_else(|| panic!("{} never came to step {step}", operation.name));
+        let last = begun.last().cloned().unwrap_or_default();
+        assert!(noticed < ALLOWED, "{} {side:?} {last}: {noticed:?}", operation.name);
         slowest = slowest.max(noticed);
+        died_at.push(last);
     }
     println!("side {side:?}, {:<26} {:>2} steps, found out within {slowest:?}", operation.name, steps.len());
-    Report { steps, slowest }
+    Report { died_at, slowest }
 }
 
 fn die_at_each_step_of_each_operation() -> Vec<Report> {
@@ -82,14 +83,14 @@ fn the_survivor_is_told_the_truth_wherever_its_peer_dies() {
     let mut killed_at = BTreeSet::new();
     for _ in 0..ROUNDS {
         reports.extend(die_at_each_step_of_each_operation());
-        killed_at.extend(reports.iter().flat_map(|report| report.steps.iter().cloned()));
+        killed_at.extend(reports.iter().flat_map(|report| report.died_at.iter().cloned()));
         if killed_at == steps {
             break;
         }
     }
     assert_eq!(killed_at, steps, "each step of the source");
     let slowest = reports.iter().map(|report| report.slowest).max().unwrap();
-    let killed: usize = reports.iter().map(|report| report.steps.len()).sum();
+    let killed: usize = reports.iter().map(|report| report.died_at.len()).sum();
     println!("{} different steps; every death found out within {slowest:?}", killed_at.len());
     println!("guarantee: steps killed: {killed}");
 }

@@ -32,29 +32,33 @@ pub struct Death<'a> {
 
 /// What it showed.
 pub struct Seen {
-    /// The steps that the child came through alive; none if it died in the operation.
-    pub lived: Option<Vec<String>>,
+    /// Whether the child came through the operation alive.
+    pub lived: bool,
+    /// The steps begun, the last of which may have been its last.
+    pub begun: Vec<String>,
     /// How long the survivor took to find out, if there was something to find out.
     pub noticed: Duration,
 }
 
 /// How far the child came.
 struct Ended {
-    lived: Option<Vec<String>>,
-    /// The steps begun, the last of which may have been its last.
+    lived: bool,
     begun: Vec<String>,
     /// When the operation began.
     at: Duration,
 }
 
 impl Ended {
-    /// Waits for the end of a child that dies after these steps.
-    fn of(doomed: &mut Doomed, dies_after: &[String]) -> Self {
+    fn of(doomed: &mut Doomed) -> Self {
         let at = Duration::from_nanos(doomed.line().expect("it begins").parse().unwrap());
-        let lived: Option<Vec<_>> = doomed.line().map(|names| names.split(',').map(str::to_owned).collect());
+        let last_words = doomed.line().expect("it says how far it came");
         assert!(doomed.was_killed(), "killed, not failed");
-        let begun = lived.clone().unwrap_or_else(|| dies_after.to_vec());
-        Self { lived, begun, at }
+        let (end, steps) = last_words.split_once(' ').unwrap();
+        Self { lived: end == "lived", begun: steps.split(',').map(str::to_owned).collect(), at }
+    }
+
+    fn seen(self, noticed: Duration) -> Seen {
+        Seen { lived: self.lived, begun: self.begun, noticed }
     }
 
     fn came_to(&self, step: &str) -> bool {
@@ -82,15 +86,11 @@ impl<'a> Death<'a> {
         Doomed::start(self.operation, self.side, &self.name, self.step)
     }
 
-    fn end_of(&self, doomed: &mut Doomed) -> Ended {
-        Ended::of(doomed, &self.steps[..self.step])
-    }
-
     /// Lets the child, once it is ready, into its operation and waits for its end.
     fn watch(&self, doomed: &mut Doomed) -> Ended {
         doomed.line().expect("it is ready");
         doomed.go();
-        self.end_of(doomed)
+        Ended::of(doomed)
     }
 
     fn alone(&self) -> Seen {
@@ -105,7 +105,7 @@ impl<'a> Death<'a> {
             assert_eq!(self.name.left().len(), 0);
         }
         self.usable(|wait| Transport::open(&self.name, wait));
-        Seen { lived: ended.lived, noticed: Duration::ZERO }
+        ended.seen(Duration::ZERO)
     }
 
     /// The survivor is side B of the dead side A whose leftover the child finds.
@@ -116,7 +116,7 @@ impl<'a> Death<'a> {
         receive(&mut survivor, 0, &ordinary(0..RECEIVED));
         first.line().expect("it is ready");
         first.go();
-        Ended::of(&mut first, &[]);
+        Ended::of(&mut first);
 
         let ended = self.watch(&mut self.doom());
         receive(&mut survivor, RECEIVED, &[&ordinary(RECEIVED..RECEIVED + WAITING)[..], &[7]].concat());
@@ -128,7 +128,7 @@ impl<'a> Death<'a> {
             false => assert!(matches!(end, RecvError::PeerDead), "{end}"),
         }
         self.usable(|wait| survivor.reopen(wait).map(|()| survivor));
-        Seen { lived: ended.lived, noticed }
+        ended.seen(noticed)
     }
 
     /// The survivor is a side A that has sent before anybody came.
@@ -169,7 +169,7 @@ impl<'a> Death<'a> {
         }
         drop(survivor);
         self.usable(|wait| Transport::open(&self.name, wait));
-        Seen { lived: ended.lived, noticed }
+        ended.seen(noticed)
     }
 
     fn talking(&self, talk: Talk) -> Seen {
@@ -196,13 +196,13 @@ impl<'a> Death<'a> {
             let (received, end) = receive_all(rx, talk.waits);
             let noticed = now();
             // Only now: a feeder that filled the ring and fell asleep in the operation would be woken by it.
-            let ended = self.end_of(&mut doomed);
+            let ended = Ended::of(&mut doomed);
             let _ = tell.send(());
             (sent, received, end, feeder.join().unwrap(), noticed, ended)
         });
 
-        let last_publication = self.steps.iter().rposition(|step| step == "publish: after");
-        let published = ended.lived.is_some() || last_publication.is_some_and(|last| self.step > last);
+        let publications = |steps: &[String]| steps.iter().filter(|step| *step == "publish: after").count();
+        let published = ended.lived || (1..=publications(&ended.begun)).contains(&publications(self.steps));
         let lengths = [&ordinary(RECEIVED..sent)[..], if published { talk.publishes } else { &[] }].concat();
         let expected: Vec<_> = (RECEIVED..).zip(lengths).map(|(index, len)| pattern(index, len)).collect();
         let place = format!("{} after {:?}", self.operation.name, ended.begun);
@@ -221,7 +221,8 @@ impl<'a> Death<'a> {
             drop(survivor);
             self.usable(|wait| Transport::open(&self.name, wait));
         }
-        Seen { lived: ended.lived, noticed: noticed - ended.at }
+        let noticed = noticed - ended.at;
+        ended.seen(noticed)
     }
 
     /// The name is free at once for the next two, and nothing is left after them.

@@ -27,6 +27,9 @@ use crate::transport::{Kind, NewSide, Payloads, Peer, fits, open_anonymous};
 /// again.
 const SOON: Duration = Duration::from_micros(100);
 
+/// How long a client waits for its answer before it asks whether to go on.
+const TURN: Duration = Duration::from_millis(50);
+
 /// Done, not yet, or never.
 type Tried<T> = Result<Result<T, Missing>, OpenError>;
 
@@ -145,8 +148,8 @@ impl Client<'_> {
         }
     }
 
-    /// One try that waits at most so long for the answer.
-    fn try_once(&self, left: impl Fn() -> Duration) -> Tried<NewSide> {
+    /// One try that waits at most so long for the answer, and only as long as it is to go on.
+    fn try_once(&self, left: impl Fn() -> Duration, go_on: &mut impl FnMut() -> bool) -> Tried<NewSide> {
         let asked = match self.ask()? {
             Ok(asked) => asked,
             Err(missing) => return Ok(Err(missing)),
@@ -157,10 +160,10 @@ impl Client<'_> {
                 Ok(Some(side)) => return Ok(Ok(side)),
                 Err(missing) => return Ok(Err(missing)),
                 Ok(None) if began.elapsed() < SOON => thread::yield_now(),
-                Ok(None) if !asked.socket.wait(left()).map_err(self.failed("wait at"))? => {
-                    return Ok(Err(Missing::Place));
+                Ok(None) if left().is_zero() || !go_on() => return Ok(Err(Missing::Place)),
+                Ok(None) => {
+                    asked.socket.wait(left().min(TURN)).map_err(self.failed("wait at"))?;
                 }
-                Ok(None) => {}
             }
         }
     }
@@ -210,21 +213,34 @@ impl Tries {
     fn next(&mut self, name: &str, missing: Missing) -> Result<Duration, OpenError> {
         let (left, pause) = (self.left(), self.pause);
         self.pause = (pause * 2).min(Duration::from_millis(5));
-        if left.is_zero() {
-            return Err(OpenError::Timeout { name: name.to_owned(), waited: self.wait, missing });
-        }
-        Ok(pause.min(left))
+        if left.is_zero() { Err(self.over(name, missing)) } else { Ok(pause.min(left)) }
+    }
+
+    fn over(&self, name: &str, missing: Missing) -> OpenError {
+        OpenError::Timeout { name: name.to_owned(), waited: self.wait, missing }
     }
 }
 
-pub(super) fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
+pub(super) fn connect<C: Kind>(
+    name: &str,
+    wait: Duration,
+    config: &Config,
+    mut go_on: impl FnMut() -> bool,
+) -> Result<C, OpenError> {
     let paths = Paths::of(name, config)?;
     config.permissions_checked()?;
     let client = Client { name, path: &paths.socket, config, payloads: C::declared(config)?.0 };
     let mut tries = Tries::new(wait);
+    // Who has said no once is not asked again.
+    let mut over = false;
+    let mut go_on = || {
+        over = over || !go_on();
+        !over
+    };
     loop {
-        match client.try_once(|| tries.left())? {
+        match client.try_once(|| tries.left(), &mut go_on)? {
             Ok(side) => return Ok(C::from_side(side)),
+            Err(missing) if !go_on() => return Err(tries.over(name, missing)),
             Err(missing) => thread::sleep(tries.next(name, missing)?),
         }
     }

@@ -97,7 +97,7 @@ macro_rules! connects {
             /// [`OpenError::Segment`] if the server is another user's, or hands over what is no channel;
             /// [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if the system refuses.
             pub fn connect(name: &str, wait: Duration) -> Result<Self, OpenError> {
-                connect(name, wait, &Config::new())
+                connect(name, wait, &Config::new(), || true)
             }
 
             /// The same with its own poll mode, permissions, directory and memory options, and the tag it expects. The
@@ -107,7 +107,7 @@ macro_rules! connects {
             ///
             /// As [`connect`](Self::connect), and [`OpenError::Tag`] if the server gave another `message_tag`.
             pub fn connect_with(name: &str, wait: Duration, config: &Config) -> Result<Self, OpenError> {
-                connect(name, wait, config)
+                connect(name, wait, config, || true)
             }
 
             /// The same in a task. Dropping the future before it is ready leaves nothing behind.
@@ -125,6 +125,20 @@ macro_rules! connects {
 }
 
 connects!([] Transport);
+
+impl Transport {
+    /// [`connect_with`](Self::connect_with) as long as `go_on` says so, which is asked at least every 50 ms. For a binding
+    /// whose host language wants a turn while it waits. A call that is not to go on ends as one whose time is over.
+    #[doc(hidden)]
+    pub fn connect_while(
+        name: &str,
+        wait: Duration,
+        config: &Config,
+        go_on: impl FnMut() -> bool,
+    ) -> Result<Self, OpenError> {
+        connect(name, wait, config, go_on)
+    }
+}
 connects!([T, R] Channel<T, R>);
 #[cfg(feature = "capnp")]
 connects!([M, R] crate::capnp_channel::CapnpChannel<M, R>);

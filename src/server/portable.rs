@@ -238,17 +238,24 @@ fn try_once<C: Kind>(name: &str, config: &Config) -> Result<Result<C, Missing>, 
 /// How long to wait before the next try, if there is to be one.
 fn next(name: &str, began: Instant, wait: Duration, missing: Missing) -> Result<Duration, OpenError> {
     let left = wait.saturating_sub(began.elapsed());
-    if left.is_zero() {
-        return Err(OpenError::Timeout { name: name.to_owned(), waited: wait, missing });
-    }
-    Ok(PAUSE.min(left))
+    if left.is_zero() { Err(over(name, wait, missing)) } else { Ok(PAUSE.min(left)) }
 }
 
-pub(super) fn connect<C: Kind>(name: &str, wait: Duration, config: &Config) -> Result<C, OpenError> {
+fn over(name: &str, waited: Duration, missing: Missing) -> OpenError {
+    OpenError::Timeout { name: name.to_owned(), waited, missing }
+}
+
+pub(super) fn connect<C: Kind>(
+    name: &str,
+    wait: Duration,
+    config: &Config,
+    mut go_on: impl FnMut() -> bool,
+) -> Result<C, OpenError> {
     let began = Instant::now();
     loop {
         match try_once(name, config)? {
             Ok(channel) => return Ok(channel),
+            Err(missing) if !go_on() => return Err(over(name, wait, missing)),
             Err(missing) => thread::sleep(next(name, began, wait, missing)?),
         }
     }

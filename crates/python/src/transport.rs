@@ -2,13 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use transport::{MessageKind, Peer, PollControl, Side, StatsHandle};
+use transport::{Config, MessageKind, OpenError, Peer, PollControl, Side, StatsHandle};
 
 use crate::config::{Options, poll_mode, poll_value};
 use crate::descriptors::{descriptor, from_fds, pair};
@@ -19,7 +18,7 @@ use crate::message::Message;
 use crate::receiver::{Receiver, Which};
 use crate::reservation::Reservation;
 use crate::sender::Sender;
-use crate::wait::{Patience, wait};
+use crate::wait::{Patience, longest, wait};
 use crate::window::Window;
 
 /// One side of a channel that carries bytes.
@@ -95,13 +94,36 @@ impl Transport {
     }
 }
 
-/// Joins a channel in slices of the patience.
-fn join(
+/// Joins the channel of a name, in slices of the patience.
+fn open(py: Python<'_>, name: &str, timeout: Option<f64>, config: &Config) -> PyResult<transport::Transport> {
+    let (waited, patience) = (longest(timeout)?, Patience::of(timeout)?);
+    let opened = wait(py, patience, None, |time| transport::Transport::open_with(name, time, config))?;
+    opened.map_err(|mut error| {
+        // Of the whole wait, not of its last slice.
+        if let OpenError::Timeout { waited: slice, .. } = &mut error {
+            *slice = waited;
+        }
+        of_open(error)
+    })
+}
+
+/// Asks a server for a channel: once, however long it takes, so not in slices.
+fn connect(
     py: Python<'_>,
+    name: &str,
     timeout: Option<f64>,
-    open: impl FnMut(Duration) -> Result<transport::Transport, transport::OpenError> + Send,
+    config: &Config,
 ) -> PyResult<transport::Transport> {
-    wait(py, Patience::of(timeout)?, None, open)?.map_err(of_open)
+    let waited = longest(timeout)?;
+    let mut raised = Ok(());
+    let connected = py.detach(|| {
+        transport::Transport::connect_while(name, waited, config, || {
+            raised = Python::attach(|py| py.check_signals());
+            raised.is_ok()
+        })
+    });
+    raised?;
+    connected.map_err(of_open)
 }
 
 /// A function of the Python file that has what needs asyncio.
@@ -134,8 +156,7 @@ impl Transport {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options = Options::of(options)?;
-        let config = &options.config;
-        let transport = join(py, timeout, |time| transport::Transport::open_with(name, time, config))?;
+        let transport = open(py, name, timeout, &options.config)?;
         Ok(Self::new(transport, Some(name), options))
     }
 
@@ -149,8 +170,7 @@ impl Transport {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let options = Options::of(options)?;
-        let config = &options.config;
-        let transport = join(py, timeout, |time| transport::Transport::connect_with(name, time, config))?;
+        let transport = connect(py, name, timeout, &options.config)?;
         Ok(Self::new(transport, None, options))
     }
 
@@ -331,7 +351,7 @@ impl Transport {
         let mode = this.shared(|shared| shared.poll.local())?;
         Self::close(slf)?;
         let config = this.origin.options.config.clone().poll(mode);
-        let transport = join(py, timeout, |time| transport::Transport::open_with(name, time, &config))?;
+        let transport = open(py, name, timeout, &config)?;
         let shared = Shared::of(&transport);
         let (producer, consumer) = transport.split();
         this.sender.renew(producer, shared.stats.clone())?;

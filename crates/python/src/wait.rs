@@ -69,15 +69,9 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// What `timeout=` means: seconds, or None for ever.
+    /// What `timeout=` means.
     pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
-        let Some(seconds) = timeout else { return Ok(Self::Endless) };
-        if seconds.is_nan() || seconds < 0.0 {
-            return Err(PyValueError::new_err(format!(
-                "timeout={seconds} is refused; give seconds, or None to wait without end"
-            )));
-        }
-        let end = Duration::try_from_secs_f64(seconds).ok().and_then(|wait| Instant::now().checked_add(wait));
+        let end = Instant::now().checked_add(longest(timeout)?);
         Ok(end.map_or(Self::Endless, Self::Until))
     }
 
@@ -88,6 +82,17 @@ impl Patience {
             Self::Until(end) => end.saturating_duration_since(Instant::now()),
         }
     }
+}
+
+/// What `timeout=` means: seconds, or None for ever. A time that no clock reaches is one without end.
+pub(crate) fn longest(timeout: Option<f64>) -> PyResult<Duration> {
+    let Some(seconds) = timeout else { return Ok(Duration::MAX) };
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(PyValueError::new_err(format!(
+            "timeout={seconds:?} is refused; give seconds, or None to wait without end"
+        )));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// An error that may say that nothing came in time.

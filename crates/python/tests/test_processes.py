@@ -256,7 +256,11 @@ WAITS = {
     "send": "[a.send(b'x') for _ in range(100)]",
     "window": "a.window(2)",
     "peer": "a.wait_for_peer()",
+    "room": "[a.reserve(4).commit() for _ in range(100)]",
+    "finish": "(a.send(b'x'), a.finish())",
     "open": "cst.Transport.open(sys.argv[1] + '-not', None)",
+    "connect": "cst.Transport.connect(sys.argv[1] + '-not', None)",
+    "answer": "(cst.Server.bind(sys.argv[1] + '-s'), cst.Transport.connect(sys.argv[1] + '-s', None))",
     "accept": "cst.Server.bind(sys.argv[1] + '-s').accept()",
     "tap": "cst.Tap.open(sys.argv[1]).next()",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 
 import capnproto_shm_transport as cst
 import pytest
@@ -44,8 +45,8 @@ def test_each_client_has_a_channel_of_its_own(name, child):
 
 
 def test_calls_that_do_not_wait_and_timeouts(name):
-    with pytest.raises(TimeoutError, match="no server"):
-        cst.Transport.connect(name, timeout=0.01)
+    with pytest.raises(TimeoutError, match="no server .* after 60ms"):
+        cst.Transport.connect(name, timeout=0.06)
     with cst.Server.bind(name) as server:
         assert server.try_accept() is None
         with pytest.raises(TimeoutError):
@@ -89,6 +90,30 @@ def test_a_filter_says_who_may_connect(name):
         thread.join(WAIT)
     assert asked == [os.getpid()] * 3
     assert ["refuses" in outcome for outcome in outcomes] == [True, True]
+
+
+def test_a_filter_may_take_its_time(name):
+    # A client asks once, so the filter is asked once, however long it thinks.
+    asked = []
+
+    def slow(peer: cst.Peer) -> bool:
+        time.sleep(0.2)
+        asked.append(peer.pid)
+        return True
+
+    with cst.Server.bind(name, filter=slow) as server:
+
+        def client() -> None:
+            with cst.Transport.connect(name, WAIT) as channel:
+                channel.send(b"in")
+                channel.finish(WAIT)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        with server.accept(WAIT) as channel:
+            assert channel.recv_bytes(WAIT) == b"in"
+        thread.join(WAIT)
+    assert asked == [os.getpid()]
 
 
 def test_a_client_that_is_killed_disturbs_nobody(name, child):

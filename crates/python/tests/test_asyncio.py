@@ -153,7 +153,86 @@ os.kill(os.getpid(), signal.SIGKILL)
     cst.Transport.remove(name)
 
 
-def test_two_tasks_may_not_receive_at_once_but_send_and_receive(run, name):
+def test_a_second_task_is_refused_and_told_so(run, name):
+    async def main() -> None:
+        with (
+            cst.Transport.create(name, slot_count=1) as a,
+            cst.Transport.open(name, WAIT) as b,
+            cst.Server.bind(f"{name}s") as server,
+        ):
+            a.send(b"fills the ring")
+            waits = [(b, a.send_async, (b"x",)), (a, a.recv_bytes_async, ()), (server, server.accept_async, ())]
+            for _, wait, args in waits:
+                first = asyncio.ensure_future(wait(*args))
+                await asyncio.sleep(0)
+                with pytest.raises(RuntimeError, match="another task waits"):
+                    await asyncio.wait_for(wait(*args), WAIT)
+                with pytest.raises(RuntimeError, match="another task waits"):
+                    await asyncio.to_thread(lambda wait=wait, args=args: asyncio.run(in_loop(wait, args)))
+                assert not first.done()
+                first.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await first
+            # The first one still gets what comes.
+            first = asyncio.ensure_future(a.recv_bytes_async())
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError):
+                await asyncio.wait_for(a.recv_bytes_async(), WAIT)
+            b.send(b"hello")
+            assert await asyncio.wait_for(first, WAIT) == b"hello"
+
+    async def in_loop(wait: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        await wait(*args)
+
+    run(main())
+
+
+def test_the_next_loop_takes_over_from_one_that_was_closed(name):
+    with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
+        old = asyncio.new_event_loop()
+        kept = old.create_task(b.recv_bytes_async())
+        kept._log_destroy_pending = False
+        old.run_until_complete(asyncio.sleep(0))
+        old.close()
+        a.send(b"hello")
+        assert b.recv_bytes(WAIT) == b"hello"
+
+        async def receive() -> bytes:
+            receiving = asyncio.ensure_future(b.recv_bytes_async())
+            await asyncio.sleep(0)
+            a.send(b"again")
+            return await asyncio.wait_for(receiving, WAIT)
+
+        assert asyncio.run(receive()) == b"again"
+        assert not kept.done()
+
+
+@pytest.mark.parametrize("run", LOOPS, indirect=True)
+def test_a_callback_of_the_loop_receives(run, name):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with cst.Transport.create(name, slot_count=4) as a, cst.Transport.open(name, WAIT) as b:
+            got, done = [], loop.create_future()
+
+            def receive() -> None:
+                while (message := b.try_recv_bytes()) is not None or not b.arm():
+                    if message is not None:
+                        got.append(message)
+                if len(got) == 50:
+                    done.set_result(None)
+
+            loop.add_reader(b.fileno(), receive)
+            receive()
+            for number in range(50):
+                await a.send_async(bytes([number]))
+            await asyncio.wait_for(done, WAIT)
+            loop.remove_reader(b.fileno())
+            assert got == [bytes([number]) for number in range(50)]
+
+    run(main())
+
+
+def test_one_task_sends_and_another_receives(run, name):
     async def main() -> None:
         with cst.Transport.create(name, slot_count=2) as a, cst.Transport.open(name, WAIT) as b:
 

@@ -24,44 +24,76 @@ M = TypeVar("M")
 
 
 class Wait:
-    """A task that waits until a descriptor is readable."""
+    """A task that waits until a descriptor is readable: the only one that waits on it."""
 
     def __init__(self, fd: int) -> None:
-        """Begin to wait, in the running loop."""
+        """Take the descriptor for the running loop. RuntimeError if another task has it."""
         self.fd = fd
         self.loop = asyncio.get_running_loop()
         self.told: asyncio.Future[None] = self.loop.create_future()
+        self.watched = False
+        # Whether what it waits on is closed, so that the descriptor's number is free for others.
+        self.over = False
+        before = TAKEN.get(fd)
+        if before is not None and not before.over and not before.loop.is_closed():
+            raise RuntimeError(BUSY)
+        if before is not None and before.loop is self.loop:
+            before.end()
+        TAKEN[fd] = self
+
+    async def readable(self) -> None:
+        """Wait."""
         self.watched = True
-        self.loop.add_reader(fd, self.end)
+        self.loop.add_reader(self.fd, self.end)
+        await self.told
 
     def end(self) -> None:
-        """Have the task go on. The loop forgets the descriptor, whose number may soon be another one's."""
+        """Have the task go on. The loop forgets the descriptor."""
         if self.watched:
             self.watched = False
             self.loop.remove_reader(self.fd)
         if not self.told.done():
             self.told.set_result(None)
 
+    def leave(self) -> None:
+        """Give the descriptor back."""
+        self.end()
+        if TAKEN.get(self.fd) is self:
+            del TAKEN[self.fd]
+
+
+BUSY = (
+    "another task waits for this already; a channel has one sender and one receiver, and a server one task that accepts, so let "
+    "one task do it, or use asyncio.Lock"
+)
+
+TAKEN: dict[int, Wait] = {}
+"""Who waits on a descriptor."""
 
 WAITS: WeakKeyDictionary[object, set[Wait]] = WeakKeyDictionary()
 """The tasks that wait on a transport or a server."""
 
 
-async def readable(owner: object, fd: int) -> None:
-    """Wait until a descriptor is readable, or its owner is about to close it."""
+async def readable(owner: object, fd: int, arm: Callable[[], bool]) -> None:
+    """Wait until a descriptor is readable or its owner is about to close it, unless `arm` finds something to do.
+
+    The descriptor is taken first: a task that could not wait would disarm the one that does.
+    """
     wait = Wait(fd)
     waits = WAITS.setdefault(owner, set())
     waits.add(wait)
     try:
-        await wait.told
+        if arm():
+            await wait.readable()
     finally:
         waits.discard(wait)
-        wait.end()
+        wait.leave()
 
 
 def wake(owner: object) -> None:
     """Have the tasks go on that wait on what is about to close: they find out."""
     for wait in list(WAITS.get(owner, ())):
+        wait.over = True
         if asyncio._get_running_loop() is wait.loop:  # noqa: SLF001 - the one that does not raise
             wait.end()
         else:
@@ -72,16 +104,14 @@ def wake(owner: object) -> None:
 async def until_received(transport: Transport, take: Callable[[], T | None]) -> T:
     """Wait until `take`, which does not wait, takes something."""
     while (taken := take()) is None:
-        if transport.arm():
-            await readable(transport, transport.fileno())
+        await readable(transport, transport.fileno(), transport.arm)
     return taken
 
 
 async def until_sent(transport: Transport, size: int, give: Callable[[], T | None]) -> T:
     """Wait until `give`, which does not wait, has found room for `size` bytes."""
     while (given := give()) is None:
-        if transport.arm_room(size):
-            await readable(transport, transport.room_fileno())
+        await readable(transport, transport.room_fileno(), lambda: transport.arm_room(size))
     return given
 
 

@@ -78,7 +78,7 @@ class Server(Generic[C]):
     async def accept_async(self) -> C:
         """Wait for the next client in a task."""
         while (channel := self.try_accept()) is None:
-            await readable(self, self._server.fileno())
+            await readable(self, self._server.fileno(), lambda: True)
         return channel
 
     def __iter__(self) -> Iterator[C]:

@@ -14,6 +14,7 @@ mod look;
 mod message;
 mod pinned;
 mod receiver;
+mod receiving;
 mod reservation;
 mod sender;
 mod server;

@@ -1,108 +1,37 @@
-//! The receiving half, and the message or window that is open on it.
-
-#![allow(unsafe_code)]
+//! Receives: every call of the receiving half.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use transport::{Consumer, Interrupter, ReadSlot, RecvError, StatsHandle, Window};
+use transport::{Consumer, Interrupter, ReadSlot, RecvError, StatsHandle};
 
 use crate::buffer::Lent;
 use crate::errors::{closed_here, of_recv};
 use crate::fork::Process;
 use crate::hold::{Hold, LetGo, Owner};
 use crate::message::Message;
-use crate::pinned::Pinned;
+use crate::receiving::{Open, Receiving, Which};
 use crate::sender::LOOKS;
 use crate::wait::{Closing, Patience, wait};
 use crate::window::Frames;
 
 pub(crate) struct Receiver {
     state: Mutex<Receiving>,
-    interrupter: Mutex<Interrupter>,
+    /// None once closed.
+    interrupter: Mutex<Option<Interrupter>>,
     closing: Closing,
     process: Process,
 }
 
-struct Receiving {
-    /// Before what it borrows from: parts drop in order.
-    open: Open,
-    /// None once closed.
-    consumer: Option<Pinned<Consumer>>,
-    mapping: StatsHandle,
-}
-
-/// What borrows the half, and what Python has of it.
-enum Open {
-    Nothing,
-    Message(#[allow(dead_code, reason = "dropped to release")] ReadSlot<'static>, Weak<Hold>),
-    Window(Window<'static>, Weak<Frames>),
-}
-
-/// Which message.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    Oldest,
-    Newest,
-}
-
-impl Receiving {
-    /// The half, if nothing borrows it.
-    #[inline]
-    fn idle(&mut self) -> PyResult<&'static mut Consumer> {
-        if !matches!(self.open, Open::Nothing) {
-            return Err(self.taken());
-        }
-        let consumer = self.consumer.as_mut().ok_or_else(closed_here)?;
-        // SAFETY: no guard is open. Callers do not keep what they get beyond the next call of this, and put a guard
-        // nowhere but in `open`.
-        Ok(unsafe { consumer.borrow() })
-    }
-
-    #[cold]
-    fn taken(&self) -> PyErr {
-        let let_go = match &self.open {
-            Open::Nothing => false,
-            Open::Message(_, hold) => hold.upgrade().is_none_or(|hold| hold.is_gone()),
-            Open::Window(_, frames) => frames.upgrade().is_none_or(|frames| frames.are_gone()),
-        };
-        if let_go {
-            return PyBufferError::new_err("a view of an earlier message is still there; delete it first");
-        }
-        PyRuntimeError::new_err(match self.open {
-            Open::Window(..) => "a window is open; leave its `with` block or call its close() first",
-            _ => "a message is open; leave its `with` block or call its release() first",
-        })
-    }
-
-    /// One try, which waits so long.
-    #[inline]
-    fn receive(
-        consumer: &'static mut Consumer,
-        which: Which,
-        time: Option<Duration>,
-    ) -> Result<ReadSlot<'static>, RecvError> {
-        match (which, time) {
-            (Which::Oldest, None) => consumer.try_recv(),
-            (Which::Oldest, Some(time)) => consumer.recv_timeout(time),
-            (Which::Newest, None) => consumer.try_recv_latest(),
-            (Which::Newest, Some(time)) => consumer.recv_latest_timeout(time),
-        }
-    }
-}
-
 impl Receiver {
     pub(crate) fn new(consumer: Consumer, mapping: StatsHandle) -> Arc<Self> {
-        let interrupter = Mutex::new(consumer.interrupter());
-        let consumer = Some(Pinned::new(consumer));
         Arc::new(Self {
-            state: Mutex::new(Receiving { open: Open::Nothing, consumer, mapping }),
-            interrupter,
+            interrupter: Mutex::new(Some(consumer.interrupter())),
+            state: Mutex::new(Receiving::new(consumer, mapping)),
             closing: Closing::default(),
             process: Process::this(),
         })
@@ -170,7 +99,7 @@ impl Receiver {
         let mut state = self.state()?;
         let Some(slot) = self.slot(py, &mut state, which, patience)? else { return Ok(None) };
         let owner = Owner::Message(Arc::clone(self));
-        let hold = Arc::new(Hold::new(start(&slot), slot.len(), owner, state.mapping.clone()));
+        let hold = Arc::new(Hold::new(start(&slot), slot.len(), owner, state.mapping()?));
         state.open = Open::Message(slot, Arc::downgrade(&hold));
         Ok(Some(Message::new(hold)))
     }
@@ -238,7 +167,7 @@ impl Receiver {
         if frames.are_gone() {
             return Err(Frames::closed());
         }
-        let mapping = state.mapping.clone();
+        let mapping = state.mapping()?;
         let Open::Window(window, _) = &mut state.open else { return Err(Frames::closed()) };
         let waited = match window.try_wait_for(count) {
             Err(RecvError::Empty) if !matches!(patience, Patience::None) => {
@@ -308,7 +237,9 @@ impl Receiver {
         }
         self.closing.ask();
         // A call that waits ends.
-        self.interrupt();
+        if let Some(interrupter) = self.interrupter().take() {
+            interrupter.interrupt();
+        }
         if self.closing.waits_here() {
             return true;
         }
@@ -331,18 +262,26 @@ impl Receiver {
     }
 
     /// Begins anew with another half. This one is closed.
-    pub(crate) fn renew(&self, consumer: Consumer, mapping: StatsHandle) -> PyResult<()> {
-        let mut state = self.state()?;
-        *self.interrupter.lock().unwrap_or_else(PoisonError::into_inner) = consumer.interrupter();
-        state.consumer = Some(Pinned::new(consumer));
-        state.mapping = mapping;
+    pub(crate) fn renew(&self, consumer: Consumer, mapping: StatsHandle) {
+        *self.interrupter() = Some(consumer.interrupter());
+        *self.state_soon() = Receiving::new(consumer, mapping);
         self.closing.begin_anew();
-        Ok(())
+    }
+
+    fn interrupter(&self) -> MutexGuard<'_, Option<Interrupter>> {
+        self.interrupter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a wait.
     pub(crate) fn interrupt(&self) {
-        self.interrupter.lock().unwrap_or_else(PoisonError::into_inner).interrupt();
+        if let Some(interrupter) = &*self.interrupter() {
+            interrupter.interrupt();
+        }
+    }
+
+    /// Whether a call of this thread waits, beneath a signal handler.
+    pub(crate) fn waits_here(&self) -> bool {
+        self.closing.waits_here()
     }
 
     pub(crate) fn check(&self) -> PyResult<()> {
@@ -382,7 +321,7 @@ impl Drop for Receiver {
             // The mapping is not there, so nothing may be written to it, and its addresses may be others' by now.
             let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
             let open = std::mem::replace(&mut state.open, Open::Nothing);
-            std::mem::forget((open, state.consumer.take(), state.mapping.clone()));
+            std::mem::forget((open, state.consumer.take()));
         }
     }
 }

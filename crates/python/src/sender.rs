@@ -35,7 +35,6 @@ struct Sending {
     hold: Weak<Hold>,
     /// None once closed.
     producer: Option<Pinned<Producer>>,
-    mapping: StatsHandle,
 }
 
 impl Sending {
@@ -49,6 +48,10 @@ impl Sending {
         // SAFETY: no guard is open. Callers do not keep what they get beyond the next call of this, and put a guard
         // nowhere but in `open`.
         Ok(unsafe { producer.borrow() })
+    }
+
+    fn mapping(&self) -> PyResult<StatsHandle> {
+        self.producer.as_ref().map(Pinned::mapping).ok_or_else(closed_here)
     }
 
     #[cold]
@@ -79,9 +82,9 @@ impl Sending {
 
 impl Sender {
     pub(crate) fn new(producer: Producer, mapping: StatsHandle, value_size: usize) -> Arc<Self> {
-        let producer = Some(Pinned::new(producer));
+        let producer = Some(Pinned::new(producer, mapping));
         Arc::new(Self {
-            state: Mutex::new(Sending { open: None, hold: Weak::new(), producer, mapping }),
+            state: Mutex::new(Sending { open: None, hold: Weak::new(), producer }),
             closing: Closing::default(),
             process: Process::this(),
             value_size,
@@ -219,7 +222,7 @@ impl Sender {
         let Some(mut slot) = self.slot(py, &mut state, bytes, patience)? else { return Ok(None) };
         let start = NonNull::from(&mut *slot).cast();
         let owner = Owner::Reservation(Arc::clone(self));
-        let hold = Arc::new(Hold::new(start, bytes, owner, state.mapping.clone()));
+        let hold = Arc::new(Hold::new(start, bytes, owner, state.mapping()?));
         (state.open, state.hold) = (Some(slot), Arc::downgrade(&hold));
         Ok(Some(Reservation::new(Arc::clone(self), hold)))
     }
@@ -271,12 +274,9 @@ impl Sender {
     }
 
     /// Begins anew with another half. This one is closed.
-    pub(crate) fn renew(&self, producer: Producer, mapping: StatsHandle) -> PyResult<()> {
-        let mut state = self.state()?;
-        state.producer = Some(Pinned::new(producer));
-        state.mapping = mapping;
+    pub(crate) fn renew(&self, producer: Producer, mapping: StatsHandle) {
+        self.state_soon().producer = Some(Pinned::new(producer, mapping));
         self.closing.begin_anew();
-        Ok(())
     }
 
     /// See `Producer::finish`.
@@ -304,6 +304,11 @@ impl Sender {
         state.producer.as_ref().map(|producer| read(producer.get())).ok_or_else(closed_here)
     }
 
+    /// Whether a call of this thread waits, beneath a signal handler.
+    pub(crate) fn waits_here(&self) -> bool {
+        self.closing.waits_here()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closing.is_asked()
     }
@@ -314,7 +319,7 @@ impl Drop for Sender {
         if !self.process.is_this() {
             // The mapping is not there, so nothing may be written to it, and its addresses may be others' by now.
             let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget((state.open.take(), state.producer.take(), state.mapping.clone()));
+            std::mem::forget((state.open.take(), state.producer.take()));
         }
     }
 }

@@ -306,6 +306,39 @@ with cst.Transport.create(sys.argv[1], slot_count=4) as a:
     assert (said, process.returncode) == ("this transport was closed\n", 0)
 
 
+def test_a_signal_handler_does_not_reopen_beneath_a_wait(name, child):
+    program = """
+import os, signal, sys, threading
+import capnproto_shm_transport as cst
+b = cst.Transport.open(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: b.reopen(60))
+def interrupt():
+    while True:
+        try:
+            b.try_recv()
+        except RuntimeError:  # the other thread waits
+            break
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=interrupt).start()
+try:
+    b.recv()
+except RuntimeError as error:
+    print(error, flush=True)
+b.reopen(60)
+print(b.recv_bytes(60).decode(), flush=True)
+b.close()
+"""
+    with cst.Transport.create(name):
+        process = child(program, name)
+        assert "beneath the signal handler" in process.stdout.readline()
+    with cst.Transport.create(name) as a:
+        a.wait_for_peer(WAIT)
+        a.send(b"hello")
+        a.finish(WAIT)
+        said, _ = process.communicate(timeout=WAIT)
+    assert (said, process.returncode) == ("hello\n", 0)
+
+
 def test_the_peer_is_told_when_a_signal_handler_closes(name, child):
     program = """
 import signal, sys

@@ -6,6 +6,7 @@ import array
 import os
 import pickle
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import capnproto_shm_transport as cst
@@ -255,6 +256,49 @@ def test_after_close(name):
         a.send(b"nobody is there")
     assert issubclass(cst.Closed, cst.ChannelError)
     a.close()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def is_mapped(name: str) -> bool:
+    return name in Path("/proc/self/maps").read_text()
+
+
+def test_a_closed_transport_keeps_figures_but_no_memory_and_no_descriptor(name):
+    before = descriptors()
+    a, b = cst.Transport.create(name, slot_count=4), cst.Transport.open(name, WAIT, poll="spin")
+    for end in (a, b):
+        end.fileno(), end.room_fileno()
+    a.send(b"hello")
+    message = b.recv(WAIT)
+    a.close()
+    b.close()
+    assert message.released
+    # For who looks without a view, as `numpy.ndarray(buffer=...)` does.
+    assert is_mapped(name)
+    del message
+    assert (is_mapped(name), descriptors() - before) == (False, 0)
+    assert (b.stats().rx.messages, b.stats().rx.closed, b.slot_count, b.peer_attached) == (1, True, 4, True)
+    assert (b.poll, b.peer_poll) == ("spin", "park")
+    with pytest.raises(cst.Closed):
+        b.poll = "park"
+    b.interrupt()
+
+
+def test_a_view_keeps_the_memory_of_a_closed_transport(name):
+    a, b = cst.Transport.create(name), cst.Transport.open(name, WAIT)
+    a.send(b"hello")
+    with pytest.raises(BufferError):
+        with b:
+            kept = memoryview(b.recv(WAIT))
+    a.close()
+    assert is_mapped(name)
+    assert kept == b"hello"
+    del kept
+    b.close()
+    assert not is_mapped(name)
 
 
 def test_one_direction_is_finished(ends):

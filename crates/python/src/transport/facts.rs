@@ -4,14 +4,15 @@ use pyo3::prelude::*;
 use transport::Side;
 
 use super::Transport;
+use super::shared::Shared;
 use crate::config::{poll_mode, poll_value};
 use crate::look::{PeerId, Stats};
 
 #[pymethods]
 impl Transport {
-    /// Figures of both rings, now.
+    /// Figures of both rings, now; of a closed transport, when it was closed.
     fn stats(&self) -> PyResult<Stats> {
-        self.shared(|shared| shared.stats.get().into())
+        self.shared(|shared| shared.stats().into())
     }
 
     /// The name, or None.
@@ -35,7 +36,7 @@ impl Transport {
     /// Whether the other side has ever been there.
     #[getter]
     fn peer_attached(&self) -> PyResult<bool> {
-        self.shared(|shared| shared.stats.peer_attached())
+        self.shared(|shared| shared.peer_attached())
     }
 
     /// Whether close was called.
@@ -56,28 +57,28 @@ impl Transport {
         self.stats().map(|stats| stats.tx.slot_count)
     }
 
-    /// How this side waits: "spin", "park", or seconds between two looks. Settable at any time.
+    /// How this side waits: "spin", "park", or seconds between two looks. Settable until it is closed.
     #[getter]
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        poll_value(py, self.shared(|shared| shared.poll.local())?)
+        poll_value(py, self.shared(Shared::local)?)
     }
 
     #[setter]
     fn set_poll(&self, mode: &Bound<'_, PyAny>) -> PyResult<()> {
         let mode = poll_mode(mode)?;
-        self.shared(|shared| shared.poll.set_local(mode))
+        self.shared(|shared| shared.poll().map(|poll| poll.set_local(mode)))?
     }
 
-    /// How the other side waits. Settable at any time.
+    /// How the other side waits. Settable until this side is closed.
     #[getter]
     fn peer_poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        poll_value(py, self.shared(|shared| shared.poll.remote())?)
+        poll_value(py, self.shared(Shared::remote)?)
     }
 
     #[setter]
     fn set_peer_poll(&self, mode: &Bound<'_, PyAny>) -> PyResult<()> {
         let mode = poll_mode(mode)?;
-        self.shared(|shared| shared.poll.set_remote(mode))
+        self.shared(|shared| shared.poll().map(|poll| poll.set_remote(mode)))?
     }
 
     fn __repr__(&self) -> String {

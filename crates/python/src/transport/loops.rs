@@ -17,7 +17,7 @@ fn in_asyncio<'py>(py: Python<'py>, cell: &PyOnceLock<Py<PyAny>>, name: &str) ->
     cell.get_or_try_init(py, load).map(|function| function.bind(py).clone())
 }
 
-/// Has the tasks go on that wait on a transport which is about to close.
+/// Has the tasks go on that wait on a transport which was closed.
 pub(super) fn wake(transport: &Bound<'_, Transport>) -> PyResult<()> {
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     in_asyncio(transport.py(), &FUNCTION, "wake")?.call1((transport,)).map(|_| ())

@@ -2,11 +2,13 @@
 
 use std::sync::PoisonError;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use transport::{Config, OpenError, Side};
 
-use super::{Shared, Transport};
+use super::Transport;
+use super::shared::Shared;
 use crate::config::Options;
 use crate::descriptors::{from_fds, pair};
 use crate::errors::{of_create, of_open, of_remove};
@@ -120,15 +122,21 @@ impl Transport {
         let Some(name) = this.origin.name.as_deref() else {
             return Err(of_open(transport::OpenError::NoName));
         };
+        if this.sender.waits_here() || this.receiver.waits_here() {
+            return Err(PyRuntimeError::new_err(
+                "a call waits on this transport beneath the signal handler; close the transport here, and reopen it when that \
+                 call has raised Closed",
+            ));
+        }
         // How this side waits may have been changed since.
-        let mode = this.shared(|shared| shared.poll.local())?;
+        let mode = this.shared(Shared::local)?;
         Self::close(slf)?;
         let config = this.origin.options.config.clone().poll(mode);
         let transport = open(py, name, timeout, &config)?;
-        let shared = Shared::of(&transport);
+        let (shared, mapping) = (Shared::of(&transport), transport.stats_handle());
         let (producer, consumer) = transport.split();
-        this.sender.renew(producer, shared.stats.clone())?;
-        this.receiver.renew(consumer, shared.stats.clone())?;
+        this.sender.renew(producer, mapping.clone());
+        this.receiver.renew(consumer, mapping);
         *this.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
         Ok(())
     }

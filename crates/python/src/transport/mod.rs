@@ -5,18 +5,21 @@ mod loops;
 mod making;
 mod receiving;
 mod sending;
+mod shared;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
-use transport::{MessageKind, Peer, PollControl, Side, StatsHandle};
+use transport::{MessageKind, Peer, Side};
 
 use crate::config::Options;
 use crate::fork::Process;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
+
+use self::shared::Shared;
 
 /// One side of a channel that carries bytes.
 ///
@@ -42,12 +45,6 @@ pub struct Transport {
     awaited: AtomicBool,
 }
 
-/// What any thread may use at any time.
-struct Shared {
-    stats: StatsHandle,
-    poll: PollControl,
-}
-
 /// How the transport was made.
 struct Origin {
     name: Option<String>,
@@ -57,22 +54,17 @@ struct Origin {
     process: Process,
 }
 
-impl Shared {
-    fn of(transport: &transport::Transport) -> Self {
-        Self { stats: transport.stats_handle(), poll: transport.poll_control() }
-    }
-}
-
 impl Transport {
     pub(crate) fn new(transport: transport::Transport, name: Option<&str>, options: Options) -> Self {
         let shared = Shared::of(&transport);
         let (side, peer) = (transport.side(), transport.peer());
         let origin = Origin { name: name.map(str::to_owned), side, peer, options, process: Process::this() };
         let value_size = if let MessageKind::Pod { size, .. } = origin.options.sends { size } else { 0 };
+        let mapping = transport.stats_handle();
         let (producer, consumer) = transport.split();
         Self {
-            sender: Sender::new(producer, shared.stats.clone(), value_size),
-            receiver: Receiver::new(consumer, shared.stats.clone()),
+            sender: Sender::new(producer, mapping.clone(), value_size),
+            receiver: Receiver::new(consumer, mapping),
             shared: RwLock::new(shared),
             origin,
             awaited: AtomicBool::new(false),
@@ -87,21 +79,23 @@ impl Transport {
 
 #[pymethods]
 impl Transport {
-    /// Closes both directions in order: the peer receives what was sent, then Closed. Raises BufferError if a view of a
+    /// Closes both directions in order: the peer receives what was sent, then Closed. The channel's memory is let go. Raises BufferError if a view of a
     /// message is left: then that happens when the last one goes. A call that waits, in another thread or beneath the signal
     /// handler that closes, raises Closed. So does a task of asyncio.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (this, py) = (slf.get(), slf.py());
-        // Before the descriptors go, which the loops know.
-        let woken = if this.awaited.load(Ordering::Relaxed) && this.origin.process.is_this() {
-            loops::wake(slf)
-        } else {
-            Ok(())
-        };
+        if !this.origin.process.is_this() {
+            return Ok(());
+        }
         let sent = this.sender.close(py);
         let received = this.receiver.close(py);
+        // Afterwards: a task that is told looks at once, perhaps in another thread.
+        if this.awaited.load(Ordering::Relaxed) {
+            loops::wake(slf)?;
+        }
         if sent && received {
-            return woken;
+            this.shared.write().unwrap_or_else(PoisonError::into_inner).end();
+            return Ok(());
         }
         Err(PyBufferError::new_err(
             "a view of a slot is still there (an array, a memoryview), and the channel closes when it goes; delete it before \
@@ -137,7 +131,7 @@ impl Drop for Transport {
         if !self.origin.process.is_this() {
             // As the halves do.
             let shared = self.shared.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(shared.stats.clone());
+            shared.forget();
         }
     }
 }

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyList};
 use super::Transport;
 use crate::errors::closed_here;
 use crate::message::Message;
-use crate::receiver::Which;
+use crate::receiving::Which;
 use crate::wait::Patience;
 use crate::window::Window;
 

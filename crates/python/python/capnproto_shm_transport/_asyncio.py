@@ -7,8 +7,9 @@ taken nothing. Works in every loop that has `add_reader`: asyncio's own on Unix,
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from ._native import Closed
@@ -24,75 +25,66 @@ M = TypeVar("M")
 
 
 class Wait:
-    """A task that waits until a descriptor is readable: the only one that waits on it."""
+    """A task that waits until a descriptor is readable.
+
+    It watches a descriptor of its own: one that is closed while a loop watches it, by another thread, stops uvloop's process.
+    """
 
     def __init__(self, fd: int) -> None:
-        """Take the descriptor for the running loop. RuntimeError if another task has it."""
-        self.fd = fd
+        """Wait in the running loop."""
         self.loop = asyncio.get_running_loop()
         self.told: asyncio.Future[None] = self.loop.create_future()
-        self.watched = False
-        # Whether what it waits on is closed, so that the descriptor's number is free for others.
+        self.fd: int | None = os.dup(fd)
+        # Whether what it waits for is closed.
         self.over = False
-        before = TAKEN.get(fd)
-        if before is not None and not before.over and not before.loop.is_closed():
-            raise RuntimeError(BUSY)
-        if before is not None and before.loop is self.loop:
-            before.end()
-        TAKEN[fd] = self
 
     async def readable(self) -> None:
         """Wait."""
-        self.watched = True
-        self.loop.add_reader(self.fd, self.end)
-        await self.told
+        if self.fd is not None:
+            self.loop.add_reader(self.fd, self.end)
+            await self.told
 
     def end(self) -> None:
-        """Have the task go on. The loop forgets the descriptor."""
-        if self.watched:
-            self.watched = False
-            self.loop.remove_reader(self.fd)
+        """Have the task go on."""
+        self.forget()
         if not self.told.done():
             self.told.set_result(None)
 
-    def leave(self) -> None:
-        """Give the descriptor back."""
-        self.end()
-        if TAKEN.get(self.fd) is self:
-            del TAKEN[self.fd]
+    def forget(self) -> None:
+        """Watch no more."""
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(fd)
+            os.close(fd)
 
 
-BUSY = (
-    "another task waits for this already; a channel has one sender and one receiver, and a server one task that accepts, so let "
-    "one task do it, or use asyncio.Lock"
-)
-
-TAKEN: dict[int, Wait] = {}
-"""Who waits on a descriptor."""
-
-WAITS: WeakKeyDictionary[object, set[Wait]] = WeakKeyDictionary()
+Half = Literal["sends", "receives", "accepts"]
+WAITS: WeakKeyDictionary[object, dict[Half, Wait]] = WeakKeyDictionary()
 """The tasks that wait on a transport or a server."""
 
 
-async def readable(owner: object, fd: int, arm: Callable[[], bool]) -> None:
-    """Wait until a descriptor is readable or its owner is about to close it, unless `arm` finds something to do.
-
-    The descriptor is taken first: a task that could not wait would disarm the one that does.
-    """
-    wait = Wait(fd)
-    waits = WAITS.setdefault(owner, set())
-    waits.add(wait)
+async def readable(owner: object, half: Half, fd: int, arm: Callable[[], bool]) -> None:
+    """Wait until a descriptor is readable or its owner is closed, unless `arm` finds something to do."""
+    waits = WAITS.setdefault(owner, {})
+    before = waits.get(half)
+    # Asked first: a second task that arms would take the first one's wake.
+    if before is not None and not before.over and not before.loop.is_closed():
+        message = f"another task {half} on this now; let one task do it, or use asyncio.Lock"
+        raise RuntimeError(message)
+    wait = waits[half] = Wait(fd)
     try:
         if arm():
             await wait.readable()
     finally:
-        waits.discard(wait)
-        wait.leave()
+        wait.forget()
+        if waits.get(half) is wait:
+            del waits[half]
 
 
 def wake(owner: object) -> None:
-    """Have the tasks go on that wait on what is about to close: they find out."""
-    for wait in list(WAITS.get(owner, ())):
+    """Have the tasks go on that wait on what was closed: they find out."""
+    for wait in list(WAITS.get(owner, {}).values()):
         wait.over = True
         if asyncio._get_running_loop() is wait.loop:  # noqa: SLF001 - the one that does not raise
             wait.end()
@@ -104,14 +96,14 @@ def wake(owner: object) -> None:
 async def until_received(transport: Transport, take: Callable[[], T | None]) -> T:
     """Wait until `take`, which does not wait, takes something."""
     while (taken := take()) is None:
-        await readable(transport, transport.fileno(), transport.arm)
+        await readable(transport, "receives", transport.fileno(), transport.arm)
     return taken
 
 
 async def until_sent(transport: Transport, size: int, give: Callable[[], T | None]) -> T:
     """Wait until `give`, which does not wait, has found room for `size` bytes."""
     while (given := give()) is None:
-        await readable(transport, transport.room_fileno(), lambda: transport.arm_room(size))
+        await readable(transport, "sends", transport.room_fileno(), lambda: transport.arm_room(size))
     return given
 
 

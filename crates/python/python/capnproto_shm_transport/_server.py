@@ -78,7 +78,7 @@ class Server(Generic[C]):
     async def accept_async(self) -> C:
         """Wait for the next client in a task."""
         while (channel := self.try_accept()) is None:
-            await readable(self, self._server.fileno(), lambda: True)
+            await readable(self, "accepts", self._server.fileno(), lambda: True)
         return channel
 
     def __iter__(self) -> Iterator[C]:
@@ -107,8 +107,8 @@ class Server(Generic[C]):
 
     def close(self) -> None:
         """Give the name up. The clients' channels stay. A task that waits for a client gets Closed."""
-        wake(self)
         self._server.close()
+        wake(self)
 
     def __enter__(self) -> Self:
         """Itself."""

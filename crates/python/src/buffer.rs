@@ -104,9 +104,7 @@ pub(crate) unsafe fn export(
 ) -> PyResult<()> {
     // SAFETY: the caller's promise. So it is to be if the call fails.
     unsafe { (*view).obj = std::ptr::null_mut() };
-    if !hold.export() {
-        return Err(hold.released());
-    }
+    hold.export()?;
     let (start, len) = hold.place();
     // SAFETY: the bytes lie in a mapping that the hold keeps, and no other slot's use begins before the export ends.
     let code = unsafe {

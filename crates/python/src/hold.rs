@@ -11,6 +11,7 @@ use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
 use transport::StatsHandle;
 
+use crate::fork::Process;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 
@@ -23,6 +24,7 @@ pub(crate) struct Hold {
     start: NonNull<u8>,
     len: usize,
     owner: Owner,
+    process: Process,
     /// Keeps the memory mapped, for what looks at it without a view of its own: `numpy.ndarray(buffer=...)` does.
     _mapping: StatsHandle,
 }
@@ -54,7 +56,7 @@ pub(crate) enum LetGo {
 
 impl Hold {
     pub(crate) fn new(start: NonNull<u8>, len: usize, owner: Owner, mapping: StatsHandle) -> Self {
-        Self { word: AtomicUsize::new(0), start, len, owner, _mapping: mapping }
+        Self { word: AtomicUsize::new(0), start, len, owner, process: Process::this(), _mapping: mapping }
     }
 
     pub(crate) fn place(&self) -> (NonNull<u8>, usize) {
@@ -69,10 +71,16 @@ impl Hold {
         matches!(self.owner, Owner::Frame(..))
     }
 
-    /// Counts one more view, unless the slot is let go.
-    pub(crate) fn export(&self) -> bool {
+    /// Counts one more view.
+    ///
+    /// # Errors
+    ///
+    /// `ValueError` if the slot is let go, `RuntimeError` in a forked child, which does not have it.
+    pub(crate) fn export(&self) -> PyResult<()> {
+        self.process.check()?;
         let more = |word| (word & GONE == 0).then_some(word + VIEW);
-        self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).is_ok()
+        let counted = self.word.fetch_update(Ordering::Acquire, Ordering::Relaxed, more);
+        counted.map(|_| ()).map_err(|_| self.released())
     }
 
     /// Counts one view less. The last of a slot that is let go gives it back.
@@ -123,7 +131,7 @@ impl Hold {
     }
 
     #[cold]
-    pub(crate) fn released(&self) -> PyErr {
+    fn released(&self) -> PyErr {
         PyValueError::new_err(match self.owner {
             Owner::Reservation(_) => "this reservation was committed or aborted",
             Owner::Message(_) => "this message was released",

@@ -5,6 +5,7 @@
 //! files beside this crate build numpy, Cap'n Proto and asyncio upon it.
 
 mod buffer;
+mod closable;
 mod config;
 mod descriptors;
 mod errors;
@@ -18,6 +19,7 @@ mod receiving;
 mod reservation;
 mod sender;
 mod server;
+mod tap;
 mod transport;
 mod wait;
 mod window;
@@ -34,5 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reservation::Reservation>()?;
     module.add_class::<window::Window>()?;
     module.add_class::<server::Server>()?;
+    module.add_class::<tap::Tapped>()?;
+    module.add_class::<tap::Tap>()?;
     look::register(module)
 }

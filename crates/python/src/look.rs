@@ -1,17 +1,13 @@
-//! Looking at channels: figures, listings, messages in passing.
+//! Looking at channels from outside: figures and listings.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, TryLockError};
 use std::time::UNIX_EPOCH;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
-use transport::{Direction, PollMode, RecvError};
+use pyo3::types::PyDict;
+use transport::PollMode;
 
 use crate::config::Options;
-use crate::errors::{Closed, of_open, of_recv};
-use crate::wait::{Patience, wait};
+use crate::errors::of_open;
 
 /// Figures of one ring. Each is true of some recent moment.
 #[pyclass(frozen, get_all, module = "capnproto_shm_transport")]
@@ -241,108 +237,6 @@ fn stats(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Stats> {
     transport::Stats::of_with(name, &Options::of(options)?.config).map(Stats::from).map_err(of_open)
 }
 
-/// A message that a tap has read in passing.
-#[pyclass(frozen, get_all, module = "capnproto_shm_transport")]
-pub struct Tapped {
-    /// "a_to_b" or "b_to_a".
-    direction: &'static str,
-    /// The number of its first slot in its direction.
-    sequence: u64,
-    /// Messages of this direction that were lost to the tap since the last one.
-    missed: u64,
-    /// The message.
-    data: Py<PyBytes>,
-}
-
-#[pymethods]
-impl Tapped {
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let length = self.data.bind(py).len()?;
-        let Self { direction, sequence, missed, .. } = self;
-        Ok(format!("Tapped({direction}, sequence={sequence}, missed={missed}, {length} bytes)"))
-    }
-}
-
-/// Reads a channel's messages in passing: takes no part, writes nothing, and neither side notices.
-///
-/// >>> import capnproto_shm_transport as cst
-/// >>> with cst.Transport.create("doc-tap") as a, cst.Transport.open("doc-tap") as b:
-/// ...     tap = cst.Tap.open("doc-tap")
-/// ...     a.send(b"hello")
-/// ...     seen = tap.next(timeout=1.0)
-/// ...     seen.direction, seen.data, seen.missed
-/// ('a_to_b', b'hello', 0)
-#[pyclass(frozen, module = "capnproto_shm_transport")]
-pub struct Tap {
-    tap: Mutex<transport::Tap>,
-    /// The tap's figure, for who asks while another thread waits.
-    missed: AtomicU64,
-}
-
-impl Tap {
-    fn next_within<'py>(&self, py: Python<'py>, patience: Patience) -> PyResult<Option<Tapped>> {
-        let mut tap = match self.tap.try_lock() {
-            Ok(tap) => tap,
-            Err(TryLockError::Poisoned(tap)) => tap.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                return Err(PyRuntimeError::new_err("another thread reads from this tap now"));
-            }
-        };
-        let (tap, mut bytes) = (&mut *tap, Vec::new());
-        let seen = match tap.try_next(&mut bytes) {
-            Err(RecvError::Empty) if matches!(patience, Patience::None) => return Ok(None),
-            Err(RecvError::Empty) => wait(py, patience, None, |time| tap.next_timeout(&mut bytes, time))?,
-            done => done,
-        };
-        self.missed.store(tap.missed(), Ordering::Relaxed);
-        let seen = seen.map_err(of_recv)?;
-        let direction = if seen.direction == Direction::AToB { "a_to_b" } else { "b_to_a" };
-        let data = PyBytes::new(py, &bytes).unbind();
-        Ok(Some(Tapped { direction, sequence: seen.sequence, missed: seen.missed, data }))
-    }
-}
-
-#[pymethods]
-impl Tap {
-    /// Begins to read the channel `name` in passing. TimeoutError if there is none.
-    #[staticmethod]
-    #[pyo3(signature = (name, **options))]
-    fn open(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let tap = transport::Tap::open_with(name, &Options::of(options)?.config).map_err(of_open)?;
-        Ok(Self { tap: Mutex::new(tap), missed: AtomicU64::new(0) })
-    }
-
-    /// The next message of either direction. Waits `timeout` seconds for one, without end by default. Closed, PeerDead or
-    /// Superseded once both directions have ended.
-    #[pyo3(signature = (timeout=None))]
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Tapped>> {
-        self.next_within(py, Patience::of(timeout)?)
-    }
-
-    /// The same without waiting: None if there is no message.
-    fn try_next(&self, py: Python<'_>) -> PyResult<Option<Tapped>> {
-        self.next_within(py, Patience::None)
-    }
-
-    /// Messages that were lost to this tap so far.
-    #[getter]
-    fn missed(&self) -> u64 {
-        self.missed.load(Ordering::Relaxed)
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Tapped>> {
-        match self.next_within(py, Patience::Endless) {
-            // Both sides have closed in order.
-            Err(error) if error.is_instance_of::<Closed>(py) => Ok(None),
-            seen => seen,
-        }
-    }
-}
-
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<RingStats>()?;
     module.add_class::<Stats>()?;
@@ -350,8 +244,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SideInfo>()?;
     module.add_class::<ChannelInfo>()?;
     module.add_class::<ServerInfo>()?;
-    module.add_class::<Tapped>()?;
-    module.add_class::<Tap>()?;
     module.add_function(wrap_pyfunction!(ls, module)?)?;
     module.add_function(wrap_pyfunction!(servers, module)?)?;
     module.add_function(wrap_pyfunction!(info, module)?)?;

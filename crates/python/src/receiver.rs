@@ -32,7 +32,7 @@ impl Receiver {
         Arc::new(Self {
             interrupter: Mutex::new(Some(consumer.interrupter())),
             state: Mutex::new(Receiving::new(consumer, mapping)),
-            closing: Closing::default(),
+            closing: Closing::of("transport"),
             process: Process::this(),
         })
     }

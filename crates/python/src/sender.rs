@@ -85,7 +85,7 @@ impl Sender {
         let producer = Some(Pinned::new(producer, mapping));
         Arc::new(Self {
             state: Mutex::new(Sending { open: None, hold: Weak::new(), producer }),
-            closing: Closing::default(),
+            closing: Closing::of("transport"),
             process: Process::this(),
             value_size,
         })

@@ -1,29 +1,29 @@
 //! A server of many clients.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use transport::{AcceptError, Limits, Peer};
 
+use crate::closable::Closable;
 use crate::config::Options;
-use crate::errors::{closed_here, of_accept, of_create, of_remove};
-use crate::fork::Process;
+use crate::errors::{of_accept, of_create, of_remove};
 use crate::look::PeerId;
 use crate::transport::Transport;
-use crate::wait::{Patience, wait};
+use crate::wait::Patience;
 
 /// Gives each client that connects a channel of its own.
 #[pyclass(frozen, weakref, module = "capnproto_shm_transport")]
 pub struct Server {
-    /// None once closed.
-    server: Mutex<Option<transport::Server>>,
+    server: Closable<transport::Server>,
     filter: Arc<Filter>,
+    /// How many clients there were when the server was last looked at.
+    clients: AtomicUsize,
     options: Options,
     name: String,
-    process: Process,
 }
 
 /// Who says which clients may connect. Here, so that the garbage collector sees a filter that knows its server.
@@ -48,15 +48,9 @@ impl Filter {
 }
 
 impl Server {
-    fn server(&self) -> PyResult<MutexGuard<'_, Option<transport::Server>>> {
-        self.process.check()?;
-        match self.server.try_lock() {
-            Ok(server) => Ok(server),
-            Err(TryLockError::Poisoned(server)) => Ok(server.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                Err(PyRuntimeError::new_err("another thread accepts from this server now"))
-            }
-        }
+    /// Notes how many clients there are.
+    fn count(&self, server: &transport::Server) {
+        self.clients.store(server.clients(), Ordering::Relaxed);
     }
 
     fn client(&self, transport: transport::Transport) -> Transport {
@@ -89,8 +83,8 @@ impl Server {
             let filter = Arc::clone(&filter);
             server.filter(move |peer| filter.lets_in(peer));
         }
-        let (name, process) = (name.to_owned(), Process::this());
-        Ok(Self { server: Mutex::new(Some(server)), filter, options, name, process })
+        let (server, clients) = (Closable::new(server, "server"), AtomicUsize::new(0));
+        Ok(Self { server, filter, clients, options, name: name.to_owned() })
     }
 
     /// Removes what a dead server left under `name`. FileNotFoundError if there is nothing, InUse if the server lives. The
@@ -105,19 +99,23 @@ impl Server {
     /// The next client's channel. Waits `timeout` seconds for a client, without end by default.
     #[pyo3(signature = (timeout=None))]
     fn accept(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Transport> {
-        let patience = Patience::of(timeout)?;
-        let mut server = self.server()?;
-        let server = server.as_mut().ok_or_else(closed_here)?;
-        wait(py, patience, None, |time| server.accept_timeout(time))?
-            .map(|transport| self.client(transport))
-            .map_err(of_accept)
+        let accepted = self.server.wait(py, Patience::of(timeout)?, |server, time| {
+            self.count(server);
+            let accepted = server.accept_timeout(time);
+            self.count(server);
+            accepted
+        })?;
+        accepted.map(|transport| self.client(transport)).map_err(of_accept)
     }
 
     /// The same without waiting: None if no client has joined.
     fn try_accept(&self, py: Python<'_>) -> PyResult<Option<Transport>> {
-        let mut server = self.server()?;
-        let server = server.as_mut().ok_or_else(closed_here)?;
-        match py.detach(|| server.try_accept()) {
+        let accepted = self.server.with(|server| {
+            let accepted = py.detach(|| server.try_accept());
+            self.count(server);
+            Ok(accepted)
+        })?;
+        match accepted {
             Ok(transport) => Ok(Some(self.client(transport))),
             Err(AcceptError::Empty) => Ok(None),
             Err(error) => Err(of_accept(error)),
@@ -127,14 +125,16 @@ impl Server {
     /// A descriptor for event loops that is readable while `try_accept` has something to do.
     fn fileno(&self) -> PyResult<i32> {
         use std::os::fd::AsRawFd;
-        let server = self.server()?;
-        Ok(server.as_ref().ok_or_else(closed_here)?.wait_fd().as_raw_fd())
+        self.server.with(|server| Ok(server.wait_fd().as_raw_fd()))
     }
 
-    /// How many clients have a channel now.
+    /// How many clients have a channel now; while a call accepts, also beneath a filter, a moment ago.
     #[getter]
     fn clients(&self) -> PyResult<usize> {
-        Ok(self.server()?.as_ref().map_or(0, transport::Server::clients))
+        self.server.look(
+            |server| server.map_or(0, transport::Server::clients),
+            || self.clients.load(Ordering::Relaxed),
+        )
     }
 
     /// The name that clients connect to.
@@ -143,10 +143,10 @@ impl Server {
         &self.name
     }
 
-    /// Gives the name up. The clients' channels stay.
-    fn close(&self) -> PyResult<()> {
-        *self.server()? = None;
-        Ok(())
+    /// Gives the name up. The clients' channels stay. A call that waits for a client, in another thread or beneath the signal
+    /// handler or the filter that closes, raises Closed.
+    fn close(&self, py: Python<'_>) {
+        self.server.close(py);
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -155,11 +155,11 @@ impl Server {
 
     fn __exit__(
         &self,
-        _exception: &Bound<'_, PyAny>,
+        exception: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        self.close()
+    ) {
+        self.close(exception.py());
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -177,14 +177,5 @@ impl Server {
 
     fn __repr__(&self) -> String {
         format!("<Server {:?}>", self.name)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if !self.process.is_this() {
-            let server = self.server.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(server.take());
-        }
     }
 }

@@ -7,20 +7,29 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use transport::{AcceptError, OpenError, RecvError, SendError};
 
-use crate::errors::closed_here;
+use crate::errors::Closed;
 
 /// The longest that a signal handler, or a thread that closes, waits for a thread that waits.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Whether somebody has asked for a half to be closed, and which thread waits on it.
-#[derive(Default)]
+/// Whether somebody has asked for something to be closed, and which thread waits on it.
 pub(crate) struct Closing {
+    what: &'static str,
     asked: AtomicBool,
     /// The mark of the thread; 0 if none waits.
     waiter: AtomicUsize,
 }
 
 impl Closing {
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self { what, asked: AtomicBool::new(false), waiter: AtomicUsize::new(0) }
+    }
+
+    #[cold]
+    pub(crate) fn closed(&self) -> PyErr {
+        Closed::new_err(format!("this {} was closed", self.what))
+    }
+
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
     }
@@ -33,23 +42,26 @@ impl Closing {
         self.asked.store(false, Ordering::Release);
     }
 
-    /// Whether this thread waits on the half: then it is a signal handler's call, for whose end the wait waits.
+    /// Whether this thread waits: then it is a call of a signal handler or a callback, for whose end the wait waits.
     pub(crate) fn waits_here(&self) -> bool {
         self.waiter.load(Ordering::Relaxed) == mark()
     }
 
-    fn wait(&self) -> Waits<'_> {
-        self.waiter.store(mark(), Ordering::Relaxed);
-        Waits(self)
+    /// This thread waits, as long as it has what it gets.
+    pub(crate) fn here(&self) -> Waits<'_> {
+        Waits { closing: self, before: self.waiter.swap(mark(), Ordering::Relaxed) }
     }
 }
 
 /// As long as a thread waits.
-struct Waits<'a>(&'a Closing);
+pub(crate) struct Waits<'a> {
+    closing: &'a Closing,
+    before: usize,
+}
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.waiter.store(0, Ordering::Relaxed);
+        self.closing.waiter.store(self.before, Ordering::Relaxed);
     }
 }
 
@@ -131,21 +143,22 @@ pub(crate) fn wait<T: Send, E: TimesOut + Send>(
     closing: Option<&Closing>,
     mut attempt: impl FnMut(Duration) -> Result<T, E> + Send,
 ) -> PyResult<Result<T, E>> {
-    let _waits = closing.map(Closing::wait);
-    let is_asked = || closing.is_some_and(Closing::is_asked);
+    let _waits = closing.map(Closing::here);
+    let ended = || match closing {
+        Some(closing) if closing.is_asked() => Err(closing.closed()),
+        _ => Ok(()),
+    };
     loop {
         let left = patience.left();
         let slice = left.min(SLICE);
         let outcome = py.detach(|| attempt(slice));
-        if outcome.is_err() && is_asked() {
-            return Err(closed_here());
+        if outcome.is_err() {
+            ended()?;
         }
         match outcome {
             Err(error) if error.is_timeout() => {
                 py.check_signals()?;
-                if is_asked() {
-                    return Err(closed_here());
-                }
+                ended()?;
                 if slice == left {
                     return Ok(Err(error));
                 }

@@ -40,6 +40,10 @@ def test_messages_are_read_in_passing(name):
     with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
         tap = cst.Tap.open(name)
         assert tap.try_next() is None
+        with tap.open(name) as other:
+            assert other.try_next() is None
+        with pytest.raises(cst.Closed, match="this tap was closed"):
+            other.next()
         with pytest.raises(TimeoutError):
             tap.next(timeout=0.01)
         a.send(b"ask")

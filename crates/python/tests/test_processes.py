@@ -98,6 +98,37 @@ def test_a_forked_child_is_refused_and_told_why(name):
         assert b.recv_bytes(WAIT) == b"again"
 
 
+def test_a_forked_child_gets_no_view_of_memory_that_it_has_not(name):
+    with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b, cst.Tap.open(name) as tap:
+        a.send_many([b"1", b"2"])
+        reservation = a.reserve(4)
+        window = b.window(1, WAIT)
+        calls = [
+            tap.next,
+            tap.try_next,
+            lambda: memoryview(window[0]),
+            lambda: memoryview(reservation),
+            lambda: window[0].__enter__(),
+            lambda: window.wait_for(2),
+            window.close,
+        ]
+        pid = os.fork()
+        if pid == 0:
+            refused = 0
+            for call in calls:
+                try:
+                    call()
+                except RuntimeError as error:
+                    refused += "spawn" in str(error)
+            tap.close()
+            os._exit(refused)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == len(calls)
+        window.close()
+        reservation.abort()
+        assert tap.next(WAIT).data == b"1"
+        del calls
+
+
 def test_a_forked_child_that_drops_everything_harms_nobody(name):
     with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b, cst.Server.bind(f"{name}s") as server:
         a.send(b"hello")
@@ -284,6 +315,27 @@ with cst.Transport.create(sys.argv[1], slot_count=4) as a:
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=WAIT)
     assert (said, process.returncode) == ("interrupted\n", 0)
+
+
+@pytest.mark.parametrize("wait", ["server.accept()", "tap.next()"])
+def test_a_signal_handler_closes_a_server_or_a_tap_that_waits(name, child, wait):
+    program = f"""
+import signal, sys
+import capnproto_shm_transport as cst
+a = cst.Transport.create(sys.argv[1])
+tap, server = cst.Tap.open(sys.argv[1]), cst.Server.bind(sys.argv[1] + "-s")
+signal.signal(signal.SIGTERM, lambda *_: {wait.split(".")[0]}.close())
+try:
+    print("waits", flush=True)
+    {wait}
+except cst.Closed as error:
+    print(error, flush=True)
+"""
+    process = child(program, name)
+    assert process.stdout.readline() == "waits\n"
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=WAIT)
+    assert (said, process.returncode) == (f"this {wait.split('.')[0]} was closed\n", 0)
 
 
 @pytest.mark.parametrize("wait", ["recv", "spin", "bytes", "send", "window", "peer"])

@@ -92,6 +92,54 @@ def test_a_filter_says_who_may_connect(name):
     assert ["refuses" in outcome for outcome in outcomes] == [True, True]
 
 
+def test_a_filter_knows_how_many_clients_there_are(name):
+    with cst.Server.bind(name, filter=lambda _peer: server.clients < 2) as server:
+        outcomes = []
+
+        def client() -> None:
+            with cst.Transport.connect(name, WAIT), cst.Transport.connect(name, WAIT):
+                with pytest.raises(cst.ChannelError, match="refuses"):
+                    cst.Transport.connect(name, WAIT)
+                outcomes.append(True)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        channels = [server.accept(WAIT), server.accept(WAIT)]
+        while not outcomes:
+            assert server.try_accept() is None
+        thread.join(WAIT)
+        assert len(channels) == 2
+
+
+@pytest.mark.parametrize("closes", ["thread", "filter"])
+def test_closing_ends_the_wait_for_a_client(name, closes):
+    with cst.Server.bind(name, filter=lambda _peer: server.close()) as server:
+        ended = []
+
+        def accept() -> None:
+            try:
+                server.accept()
+            except cst.Closed as error:
+                ended.append(str(error))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with pytest.raises(RuntimeError, match="another call uses this server"):
+            while True:
+                server.fileno()
+        assert server.clients == 0
+        if closes == "filter":
+            while thread.is_alive():
+                with pytest.raises((cst.ChannelError, TimeoutError)):
+                    cst.Transport.connect(name, 0.5)
+        else:
+            server.close()
+        thread.join(WAIT)
+    assert ended == ["this server was closed"]
+    with pytest.raises(cst.Closed, match="this server was closed"):
+        server.accept()
+
+
 def test_a_filter_may_take_its_time(name):
     # A client asks once, so the filter is asked once, however long it thinks.
     asked = []

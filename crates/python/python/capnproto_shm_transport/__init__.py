@@ -44,14 +44,12 @@ from ._native import (
     stats,
 )
 from ._server import Server
+from ._types import Options, Poll
 
 if TYPE_CHECKING:
     from ._capnp import CapnpChannel, CapnpMessage
     from ._channel import Channel, FrameWindow, Value
-    from ._native import Options as Options
-    from ._native import Poll as Poll
 
-# `Options` and `Poll` are for type checkers alone.
 __all__ = [
     "CapnpChannel",
     "CapnpMessage",
@@ -64,8 +62,10 @@ __all__ = [
     "InUse",
     "Message",
     "Mismatch",
+    "Options",
     "Peer",
     "PeerDead",
+    "Poll",
     "Reservation",
     "RingStats",
     "Server",

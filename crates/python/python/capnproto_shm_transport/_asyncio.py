@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from ._native import Closed
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from ._native import Buffer, Message, Reservation, Transport
+    from typing_extensions import Buffer
+
+    from ._native import Message, Reservation, Transport
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -59,12 +61,11 @@ class Wait:
             os.close(fd)
 
 
-Half = Literal["sends", "receives", "accepts"]
-WAITS: WeakKeyDictionary[object, dict[Half, Wait]] = WeakKeyDictionary()
-"""The tasks that wait on a transport or a server."""
+WAITS: WeakKeyDictionary[object, dict[str, Wait]] = WeakKeyDictionary()
+"""The tasks that wait on a transport or a server, by what they do: it sends, receives or accepts."""
 
 
-async def readable(owner: object, half: Half, fd: int, arm: Callable[[], bool]) -> None:
+async def readable(owner: object, half: str, fd: int, arm: Callable[[], bool]) -> None:
     """Wait until a descriptor is readable or its owner is closed, unless `arm` finds something to do."""
     waits = WAITS.setdefault(owner, {})
     before = waits.get(half)

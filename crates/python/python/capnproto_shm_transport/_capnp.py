@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from ._native import Buffer, Message, Options, Peer, TransportOptions
+    from typing_extensions import Buffer
+
+    from ._native import Message, Peer
+    from ._types import Options, TransportOptions
 
 WORD = 8
 MAX_SEGMENTS = 511

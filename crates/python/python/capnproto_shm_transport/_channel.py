@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from ._native import Kind, Message, Options, Peer, Reservation, TransportOptions, Window
+    from ._native import Message, Peer, Reservation, Window
+    from ._types import Kind, Options, TransportOptions
 
 MAX_ALIGN = 64
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ._native import Peer, Poll, Stats, Transport
+    from ._native import Peer, Stats, Transport
+    from ._types import Poll
 
 
 class Duplex:

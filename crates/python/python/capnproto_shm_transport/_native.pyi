@@ -1,31 +1,38 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from os import PathLike
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, TypedDict, Unpack, final
+from typing import Final, Literal, Self, Unpack, final
 
 # Whatever has contiguous bytes. typing has no name for it before Python 3.12.
-from typing_extensions import Buffer as Buffer
+from typing_extensions import Buffer
 
-Poll: TypeAlias = Literal["spin", "park"] | float
-Kind: TypeAlias = tuple[Literal["values"], int, int] | tuple[Literal["capnp"], int]
+from ._types import Options, Poll, TransportOptions
 
-class Options(TypedDict, total=False):
-    slot_size: int
-    slot_count: int
-    a_to_b: tuple[int, int]
-    b_to_a: tuple[int, int]
-    poll: Poll | None
-    tag: str | None
-    permissions: int
-    directory: str | PathLike[str] | None
-    prefault: bool
-    lock_memory: bool
-    huge_pages: bool
-    numa_node: int | None
-
-class TransportOptions(Options, total=False):
-    sends: Kind | None
-    receives: Kind | None
+__all__ = [
+    "ChannelError",
+    "ChannelInfo",
+    "Closed",
+    "Corrupt",
+    "InUse",
+    "Message",
+    "Mismatch",
+    "Peer",
+    "PeerDead",
+    "Reservation",
+    "RingStats",
+    "Server",
+    "ServerInfo",
+    "SideInfo",
+    "Stats",
+    "Superseded",
+    "Tap",
+    "Tapped",
+    "Transport",
+    "Window",
+    "info",
+    "ls",
+    "servers",
+    "stats",
+]
 
 class ChannelError(Exception): ...
 class Closed(ChannelError): ...
@@ -142,6 +149,11 @@ class Tap:
     def try_next(self) -> Tapped | None: ...
     @property
     def missed(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, exception: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Tapped: ...
 
@@ -232,6 +244,10 @@ class Server:
     @property
     def name(self) -> str: ...
     def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, exception: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
 
 def ls(**options: Unpack[Options]) -> list[ChannelInfo]: ...
 def servers(**options: Unpack[Options]) -> list[ServerInfo]: ...

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from ._native import Options, Peer, Transport
+    from ._native import Peer, Transport
+    from ._types import Options
 
 C = TypeVar("C")
 

@@ -217,6 +217,11 @@ impl Consumer {
         self.next
     }
 
+    /// Goes back to a message that was received and is not released.
+    pub(super) fn go_back(&mut self, sequence: u64) {
+        self.next = sequence;
+    }
+
     /// Steps over the oldest message, if it is known to be there and takes one slot.
     #[inline(always)]
     pub(super) fn message_at_hand(&mut self) -> Option<Message> {

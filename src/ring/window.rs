@@ -136,6 +136,16 @@ impl<'a> Window<'a> {
 /// # Panics
 ///
 /// If there are not so many.
+impl Window<'_> {
+    /// Ends the window and releases nothing: what it holds is received again. For a binding whose call is to hold a number of
+    /// messages or none.
+    #[doc(hidden)]
+    pub fn put_back(self) {
+        let first = self.first();
+        self.consumer.go_back(first);
+    }
+}
+
 impl Index<usize> for Window<'_> {
     type Output = [u8];
 

@@ -197,6 +197,16 @@ impl Receiver {
         Ok(())
     }
 
+    /// Ends a window whose holds are taken, and has its messages received again.
+    pub(crate) fn put_back(&self) {
+        let mut state = self.state_soon();
+        match std::mem::replace(&mut state.open, Open::Nothing) {
+            Open::Window(window, _) => window.put_back(),
+            other => state.open = other,
+        }
+        self.close_if_asked(&mut state);
+    }
+
     /// Whether no other call is at work.
     pub(crate) fn is_free(&self) -> PyResult<()> {
         self.state().map(|_| ())

@@ -86,6 +86,15 @@ impl Frames {
         self.left.fetch_sub(released.len(), Ordering::AcqRel);
     }
 
+    /// Ends a window that Python has not had yet: its messages are received again.
+    fn put_back(&self, receiver: &Receiver) {
+        self.gone.store(true, Ordering::Release);
+        if let Ok(taken) = self.take(self.len()) {
+            receiver.put_back();
+            self.forget(taken);
+        }
+    }
+
     fn give_back(&self, count: usize) {
         self.held().iter().take(count).for_each(|hold| hold.give_back());
     }
@@ -102,11 +111,21 @@ pub struct Window {
 }
 
 impl Window {
-    pub(crate) fn open(receiver: &Arc<Receiver>) -> PyResult<Self> {
-        Ok(Self { receiver: Arc::clone(receiver), frames: receiver.window()? })
+    /// A window that holds so many messages already. On an error, none is taken.
+    pub(crate) fn open(
+        py: Python<'_>,
+        receiver: &Arc<Receiver>,
+        count: usize,
+        patience: Patience,
+    ) -> PyResult<Self> {
+        let window = Self { receiver: Arc::clone(receiver), frames: receiver.window()? };
+        if count > 0 {
+            window.fill(py, count, patience).inspect_err(|_| window.frames.put_back(receiver))?;
+        }
+        Ok(window)
     }
 
-    pub(crate) fn fill(&self, py: Python<'_>, count: usize, patience: Patience) -> PyResult<()> {
+    fn fill(&self, py: Python<'_>, count: usize, patience: Patience) -> PyResult<()> {
         self.receiver.wait_for(py, &self.frames, count, patience).map(|_| ())
     }
 

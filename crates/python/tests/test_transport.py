@@ -214,6 +214,24 @@ def test_a_window_holds_several_messages(ends):
     assert b.drain() == [b"4", b"5"]
 
 
+@pytest.mark.parametrize("size", [1, 20])
+def test_a_window_that_is_not_filled_in_time_takes_nothing(ends, size):
+    a, b = ends
+    for _ in range(6):
+        a.send(b"1" * size)
+        for _ in range(2):
+            with pytest.raises(TimeoutError) as raised:
+                b.window(2, timeout=0.001)
+        # The exception is still there, and with it the call.
+        assert b.recv_bytes(WAIT) == b"1" * size
+        assert raised
+    a.send(b"2" * size)
+    a.close()
+    with pytest.raises(cst.Closed):
+        b.window(2)
+    assert b.recv_bytes(WAIT) == b"2" * size
+
+
 def test_one_message_and_one_reservation_at_a_time(ends):
     a, b = ends
     reservation = a.reserve(1)

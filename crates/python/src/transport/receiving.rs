@@ -64,15 +64,11 @@ impl Transport {
         self.receiver.drain(py, most)
     }
 
-    /// A window, which holds several messages at once. With `count`, it holds so many already.
+    /// A window, which holds several messages at once. With `count`, it holds so many already: if they do not come in time, none is
+    /// taken.
     #[pyo3(signature = (count=0, timeout=None))]
     fn window(&self, py: Python<'_>, count: usize, timeout: Option<f64>) -> PyResult<Window> {
-        let patience = Patience::of(timeout)?;
-        let window = Window::open(&self.receiver)?;
-        if count > 0 {
-            window.fill(py, count, patience)?;
-        }
-        Ok(window)
+        Window::open(py, &self.receiver, count, Patience::of(timeout)?)
     }
 
     /// Waits until the other side has come.

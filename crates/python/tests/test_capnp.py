@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import struct
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +96,44 @@ def test_a_copy_stays(ends):
     check(kept, 3)
 
 
+def test_calls_that_do_not_wait(ends):
+    a, b = ends
+    assert (b.try_recv(), b.try_recv_latest(), b.try_recv_copy()) == (None,) * 3
+    assert a.try_send(message(1))
+    check(b.try_recv_copy(), 1)
+    assert a.try_send(message(1))
+    assert a.try_send(message(2))
+    with b.try_recv_latest() as reader:
+        check(reader, 2)
+    while a.try_send(message(1)):
+        pass
+    with pytest.raises(TimeoutError):
+        a.send(message(1), timeout=0.001)
+
+
+def test_without_a_name_and_from_a_server(name):
+    a, fds = cst.CapnpChannel.pair(quotes.Quotes, quotes.Book)
+    with a, cst.CapnpChannel.from_fds(fds, quotes.Book, quotes.Quotes) as b:
+        a.send(message(2))
+        check(b.recv_copy(WAIT), 2)
+    for fd in fds:
+        os.close(fd)
+
+    def client() -> None:
+        with pytest.raises(cst.Mismatch):
+            cst.CapnpChannel.connect(name, quotes.Quotes, timeout=WAIT)
+        with cst.CapnpChannel.connect(name, quotes.Book, quotes.Quotes, timeout=WAIT) as channel:
+            check(channel.recv_copy(WAIT), 3)
+
+    with cst.CapnpChannel.bind(name, quotes.Quotes, quotes.Book, slot_count=16) as server:
+        thread = threading.Thread(target=client)
+        thread.start()
+        with server.accept(WAIT) as channel:
+            channel.send(message(3))
+            channel.finish(WAIT)
+        thread.join(WAIT)
+
+
 def test_a_part_of_a_message_is_answered(ends):
     a, b = ends
     a.send(message(3))
@@ -107,6 +147,8 @@ def test_another_type_is_refused(ends, name):
     a, b = ends
     with pytest.raises(cst.Mismatch, match="a message of type"):
         a.send(quotes.Book.new_message())
+    with pytest.raises(TypeError, match="dict is no message of pycapnp's"):
+        a.send({"venue": "XLON"})
     b.close()
     with pytest.raises(cst.Mismatch, match="Cap'n Proto"):
         cst.CapnpChannel.open(name, quotes.Quotes, timeout=WAIT)

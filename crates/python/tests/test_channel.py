@@ -102,7 +102,12 @@ def test_an_exception_aborts(ends):
 
 def test_calls_that_do_not_wait_and_timeouts(ends):
     a, b = ends
-    assert b.try_recv() is None
+    assert (b.try_recv(), b.try_recv_latest(), b.try_recv_copy()) == (None,) * 3
+    a.send((8, 0.0, [0] * 4))
+    assert b.try_recv_copy()["id"] == 8
+    a.send((9, 0.0, [0] * 4))
+    with b.try_recv_latest() as order:
+        assert order["id"] == 9
     assert [a.try_send((n, 0.0, [0] * 4)) for n in range(5)] == [True] * 4 + [False]
     assert a.try_reserve() is None
     with pytest.raises(TimeoutError):
@@ -145,6 +150,33 @@ def test_a_window_with_an_array_that_is_kept(frames):
     assert (kept == 9).all()
     del kept
     assert a.stats().tx.used_slots == 0
+
+
+def test_a_window_that_is_not_filled_in_time_keeps_nothing(frames):
+    a, b = frames
+    a.send(np.full((48, 64), 1))
+    try:
+        b.window(2, timeout=0.001)
+    except TimeoutError:
+        # While the exception, and with it the call, is still there.
+        with b.recv(WAIT) as frame:
+            assert frame[0, 0] == 1
+    else:
+        pytest.fail("one frame filled a window of two")
+
+
+def test_a_release_of_too_few_leaves_the_window_as_it_is(frames):
+    a, b = frames
+    a.send(np.full((48, 64), 1))
+    a.send(np.full((48, 64), 2))
+    with b.window(2, WAIT) as window:
+        with pytest.raises(OverflowError):
+            window.release(-1)
+        with pytest.raises(ValueError, match="0 messages"):
+            window.release(0)
+        assert [int(frame[0, 0]) for frame in window] == [1, 2]
+        window.release(2**62)
+        assert len(window) == 0
 
 
 def test_values_one_after_the_other(ends):
@@ -242,7 +274,42 @@ def test_scalars(name):
             value[...] = 1.5
         with b.recv(WAIT) as value:
             assert value + 1 == 2.5
-            assert float(value.array) == 1.5
+            assert (float(value), int(value), bool(value)) == (1.5, 1, True)
+            assert (1.5 in value, 2.5 in value) == (True, False)
+            with pytest.raises(TypeError, match="0-d"):
+                iter(value)
+            assert np.asarray(value, "f4").dtype == np.float32
+            with pytest.raises(ValueError, match="copy"):
+                np.array(value, "f4", copy=False)
+            assert np.shares_memory(np.asarray(value), value.array)
+
+
+def test_the_rows_of_a_value(frames):
+    a, b = frames
+    a.send(np.arange(48 * 64).reshape(48, 64) % 251)
+    with b.recv(WAIT) as frame:
+        assert [int(row[0]) for row in frame] == [at * 64 % 251 for at in range(48)]
+        assert 7 in frame
+        assert 255 not in frame
+        with pytest.raises(ValueError, match="ambiguous"):
+            bool(frame)
+
+
+@pytest.mark.parametrize("inner", ["u2", [("x", "u2"), ("y", "u2")]])
+def test_an_array_of_arrays(name, inner):
+    dtype = np.dtype((np.dtype((inner, 2)), 3))
+    sent = np.zeros((3, 2), inner)
+    sent.view("u2")[:] = np.arange(sent.nbytes // 2).reshape(3, -1)
+    with cst.Channel.create(name, dtype) as a, cst.Channel.open(name, dtype, timeout=WAIT) as b:
+        a.send(sent)
+        with a.reserve() as value:
+            value[:] = sent
+        for _ in range(2):
+            with b.recv(WAIT) as value:
+                assert value.shape == (3, 2)
+                assert (value.array == sent).all()
+        with pytest.raises(ValueError, match="shape"):
+            a.send(sent[:2])
 
 
 def test_without_a_name_and_from_a_server(name):

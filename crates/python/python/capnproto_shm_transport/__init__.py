@@ -16,6 +16,8 @@ own `TimeoutError`. All other ends of a channel are a `ChannelError`.
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ._native import (
@@ -48,7 +50,8 @@ from ._types import Options, Poll
 
 if TYPE_CHECKING:
     from ._capnp import CapnpChannel, CapnpMessage
-    from ._channel import Channel, FrameWindow, Value
+    from ._channel import Channel
+    from ._value import FrameWindow, Value
 
 __all__ = [
     "CapnpChannel",
@@ -84,13 +87,14 @@ __all__ = [
     "stats",
 ]
 
-# What needs numpy or pycapnp is loaded when it is asked for, so that the rest works without them.
+# What needs numpy or pycapnp is loaded when it is asked for, so that the rest works without them: where it is, the module that it
+# needs, and the package that has that.
 _LATER = {
-    "Channel": "_channel",
-    "FrameWindow": "_channel",
-    "Value": "_channel",
-    "CapnpChannel": "_capnp",
-    "CapnpMessage": "_capnp",
+    "Channel": ("_channel", "numpy", "numpy"),
+    "FrameWindow": ("_value", "numpy", "numpy"),
+    "Value": ("_value", "numpy", "numpy"),
+    "CapnpChannel": ("_capnp", "capnp", "pycapnp"),
+    "CapnpMessage": ("_capnp", "capnp", "pycapnp"),
 }
 
 
@@ -98,8 +102,17 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module has
     if name not in _LATER:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from importlib import import_module  # noqa: PLC0415 - only here
-
-    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    module, needed, package = _LATER[name]
+    try:
+        value = getattr(import_module(f".{module}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != needed:
+            raise
+        message = f"{name} needs {needed}, which is not installed: pip install {package}"
+        raise ModuleNotFoundError(message, name=needed) from None
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for name, (_, needed, _) in _LATER.items() if find_spec(needed))})

@@ -275,7 +275,11 @@ class CapnpChannel(Duplex):
         return Building(self, timeout)
 
     def _frame(self, message: Any) -> Frame:  # noqa: ANN401
-        found = message.schema.node.id
+        try:
+            found = message.schema.node.id
+        except AttributeError:
+            text = f"{type(message).__name__} is no message of pycapnp's; build one by new_message() or reserve()"
+            raise TypeError(text) from None
         if found != self._id:
             text = f"a message of type @{found:#x} on a channel of @{self._id:#x}"
             raise Mismatch(text)
@@ -322,9 +326,19 @@ class CapnpChannel(Duplex):
         """Wait for a message, and give the newest. Older ones are released unseen."""
         return Received(self.transport.recv_latest(timeout), self.receives)
 
+    def try_recv_latest(self) -> Received | None:
+        """Do the same without waiting: None if there is none."""
+        slot = self.transport.try_recv_latest()
+        return None if slot is None else Received(slot, self.receives)
+
     def recv_copy(self, timeout: float | None = None) -> Any:  # noqa: ANN401
         """Wait for a message, and give a pycapnp reader of a copy, which stays as long as anybody wants it."""
         return read(self.transport.recv_bytes(timeout), self.receives)
+
+    def try_recv_copy(self) -> Any:  # noqa: ANN401
+        """Do the same without waiting: None if there is none."""
+        frame = self.transport.try_recv_bytes()
+        return None if frame is None else read(frame, self.receives)
 
     def __iter__(self) -> Iterator[CapnpMessage]:
         """Give the messages one after the other, each released when the next one is asked for, until the peer closes."""

@@ -123,6 +123,10 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=2048)
     parser.add_argument("--plot", type=Path, default=Path("camera.png"))
     args = parser.parse_args()
+    if not args.camera.exists():
+        parser.error(
+            f"{args.camera} is not there; build it (cargo build --release --example camera), or name it by --camera"
+        )
 
     name = f"camera-viewer-{os.getpid()}"
     size = [f"--{what}={getattr(args, what)}" for what in ("fps", "width", "height")]

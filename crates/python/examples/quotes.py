@@ -62,6 +62,10 @@ def main() -> None:
     parser.add_argument("--rust", type=Path, default=ROOT / "target/release/examples/capnp_quotes")
     parser.add_argument("--venue", action="store_true", help="be the venue, side A")
     args = parser.parse_args()
+    if not args.rust.exists():
+        parser.error(
+            f"{args.rust} is not there; build it (cargo build --release --example capnp_quotes), or name it by --rust"
+        )
     name = f"quotes-{os.getpid()}"
     with subprocess.Popen([args.rust, "desk" if args.venue else "venue", name]) as other:
         try:

@@ -37,14 +37,23 @@ impl Receiver {
         })
     }
 
-    /// The half for this call alone.
+    /// The half for this call alone. From the moment that it is to be closed, it is.
     #[inline]
     fn state(&self) -> PyResult<MutexGuard<'_, Receiving>> {
+        if self.closing.is_asked() {
+            self.process.check()?;
+            return Err(closed_here());
+        }
+        self.free()
+    }
+
+    /// The same, also for what is to be closed.
+    #[inline]
+    fn free(&self) -> PyResult<MutexGuard<'_, Receiving>> {
         self.process.check()?;
         match self.state.try_lock() {
             Ok(state) => Ok(state),
             Err(TryLockError::Poisoned(state)) => Ok(state.into_inner()),
-            Err(TryLockError::WouldBlock) if self.closing.is_asked() => Err(closed_here()),
             Err(TryLockError::WouldBlock) => Err(busy()),
         }
     }
@@ -191,7 +200,7 @@ impl Receiver {
 
     /// Gives the oldest messages of a window back, whose holds are taken.
     pub(crate) fn release_of_window(&self, count: usize) -> PyResult<()> {
-        if let Open::Window(window, _) = &mut self.state()?.open {
+        if let Open::Window(window, _) = &mut self.free()?.open {
             window.release(count);
         }
         Ok(())
@@ -209,7 +218,7 @@ impl Receiver {
 
     /// Whether no other call is at work.
     pub(crate) fn is_free(&self) -> PyResult<()> {
-        self.state().map(|_| ())
+        self.free().map(|_| ())
     }
 
     /// Releases what is open: nobody looks at it any more.

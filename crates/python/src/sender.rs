@@ -95,10 +95,12 @@ impl Sender {
     #[inline]
     fn state(&self) -> PyResult<MutexGuard<'_, Sending>> {
         self.process.check()?;
+        if self.closing.is_asked() {
+            return Err(closed_here());
+        }
         match self.state.try_lock() {
             Ok(state) => Ok(state),
             Err(TryLockError::Poisoned(state)) => Ok(state.into_inner()),
-            Err(TryLockError::WouldBlock) if self.closing.is_asked() => Err(closed_here()),
             Err(TryLockError::WouldBlock) => Err(busy()),
         }
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -351,6 +352,25 @@ def test_closing_ends_the_wait_of_a_task(run, name, wait, thread):
             assert await asyncio.wait_for(task, WAIT) == b"hello"
 
     run(main())
+
+
+def test_a_task_that_runs_while_another_thread_closes_gets_closed(name):
+    async def main() -> None:
+        for _ in range(300):
+            with cst.Transport.create(name) as a, cst.Transport.open(name, WAIT) as b:
+                task = asyncio.ensure_future(b.recv_bytes_async())
+                await asyncio.sleep(0)
+                await asyncio.to_thread(b.close)
+                with pytest.raises(cst.Closed):
+                    await asyncio.wait_for(task, WAIT)
+                a.close()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asyncio.run(main())
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_closing_ends_the_wait_for_a_client(run, name):

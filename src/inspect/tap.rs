@@ -46,8 +46,9 @@ const PROBE: Duration = Duration::from_millis(50);
 /// # What it misses
 ///
 /// A ring keeps a message until its slot is written again: about a lap. A tap that falls behind by more goes on
-/// half a lap before the newest message, or with the oldest one that a receiver who stands still has not released. While a sender gathers a batch, up to a quarter of the ring cannot be read.
-/// So give a channel that is to be tapped at full speed many slots.
+/// half a lap before the newest message, or with the oldest one that a receiver who stands still has not released.
+/// While a sender gathers a batch, up to a quarter of the ring cannot be read. So give a channel that is to be tapped at
+/// full speed many slots.
 ///
 /// `missed` is exact for every sender that keeps totals, as this library's do. For one that does not, it counts slots.
 ///

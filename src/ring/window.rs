@@ -129,14 +129,7 @@ impl<'a> Window<'a> {
         let first = self.first();
         self.consumer.release_before(first);
     }
-}
 
-/// A message that is held, counted from the oldest.
-///
-/// # Panics
-///
-/// If there are not so many.
-impl Window<'_> {
     /// Ends the window and releases nothing: what it holds is received again. For a binding whose call is to hold a number of
     /// messages or none.
     #[doc(hidden)]
@@ -146,6 +139,11 @@ impl Window<'_> {
     }
 }
 
+/// A message that is held, counted from the oldest.
+///
+/// # Panics
+///
+/// If there are not so many.
 impl Index<usize> for Window<'_> {
     type Output = [u8];
 

@@ -299,9 +299,11 @@ WAITS = {
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c_ends_a_wait(name, child, wait):
+    # A shell has what it starts in the background ignore SIGINT.
     program = f"""
-import sys
+import signal, sys
 import capnproto_shm_transport as cst
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with cst.Transport.create(sys.argv[1], slot_count=4) as a:
     try:
         print("waits", flush=True)

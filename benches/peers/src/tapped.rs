@@ -68,8 +68,9 @@ pub struct Tapped {
     pub one_way: Cost,
     /// Messages a second, at most [`PACE`].
     pub paced: Cost,
-    /// Nanoseconds a trip, one after the other.
+    /// Nanoseconds a trip, one after the other: the time that passes, and the p50 of trips that are stamped one by one.
     pub trip: Cost,
+    pub stamped_trip: Cost,
     /// The same with half of [`PACE`] trips a second: p50.
     pub paced_trip: Cost,
     /// Over [`RECORDED_SLOTS`], and over [`SLOTS`].
@@ -88,6 +89,7 @@ pub fn measure(rounds: usize, round: Duration) -> Result<Tapped> {
         one_way: cost(Work::OneWay)?,
         paced: cost(Work::Paced)?,
         trip: cost(Work::Trips)?,
+        stamped_trip: cost(Work::StampedTrips)?,
         paced_trip: cost(Work::PacedTrips)?,
         record: [record(&name, RECORDED_SLOTS, round * 50)?, record(&name, SLOTS, round * 50)?],
         top_cpu: top(&name, round * 100)?,
@@ -110,6 +112,7 @@ enum Work {
     OneWay,
     Paced,
     Trips,
+    StampedTrips,
     PacedTrips,
 }
 
@@ -143,6 +146,17 @@ impl Work {
                     count += 256;
                 }
                 Ok(passed() as f64 / count as f64)
+            }
+            Self::StampedTrips => {
+                let mut each = Ticks::new();
+                while passed() < time {
+                    for _ in 0..256 {
+                        let sent = ticks();
+                        trip(a)?;
+                        each.record(ticks() - sent);
+                    }
+                }
+                Ok(to_nanos(each.at(0.5)) as f64)
             }
             Self::PacedTrips => {
                 let (mut each, period) = (Ticks::new(), to_ticks(2e9 / PACE as f64));

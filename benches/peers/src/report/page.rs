@@ -396,6 +396,7 @@ fn write_tapped(page: &mut String, results: &Results) -> std::fmt::Result {
                 ("one way, M/s".to_owned(), t.one_way, 1e6),
                 (format!("one way, {} a second, M/s", crate::tapped::PACE), t.paced, 1e6),
                 ("round trip, ns".to_owned(), t.trip, 1.0),
+                ("round trip, p50 ns".to_owned(), t.stamped_trip, 1.0),
                 (format!("round trip, {} a second, p50 ns", crate::tapped::PACE / 2), t.paced_trip, 1.0),
             ] {
                 let [without, with] = [cost.without, cost.with].map(|figure| number(figure / scale));

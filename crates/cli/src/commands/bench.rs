@@ -18,6 +18,8 @@ use crate::channel::FORMAT;
 use crate::{Exit, interrupt, text};
 
 const WAIT: Duration = Duration::from_secs(20);
+/// The longest time there and back that is told apart from longer ones.
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 struct Report {
@@ -154,10 +156,10 @@ fn gone(error: io::Error) -> anyhow::Error {
 /// Ends a measurement that goes one way.
 const LAST: u64 = u64::MAX;
 
-/// This side, and the other process.
+/// This side, and the other process, which is killed before it could complain that this side is gone.
 struct End {
-    link: Link,
     other: Other,
+    link: Link,
 }
 
 /// The other process. Killed when dropped.
@@ -180,13 +182,15 @@ impl End {
                 command.arg("--dir").arg(dir);
             }
             command.args(["bench", "--size", &options.size.to_string(), "--peer", role]);
+            // Ctrl-C is for this process, which ends the other.
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
             let child = command.stdin(input).stdout(Stdio::piped()).spawn();
             child.map(Other).context("cannot start the other side")
         };
         if over == "channel" {
             let transport = Transport::create(&name, &config(place, options.size))?;
             let other = spawn(&format!("channel:{name}"), Stdio::null())?;
-            let mut end = Self { link: Link::Channel(Box::new(transport)), other };
+            let mut end = Self { other, link: Link::Channel(Box::new(transport)) };
             if let Link::Channel(transport) = &mut end.link {
                 transport.wait_for_peer(WAIT).context("the other side has not come")?;
             }
@@ -194,11 +198,11 @@ impl End {
         }
         let (stream, theirs) = UnixStream::pair()?;
         let other = spawn("socket", OwnedFd::from(theirs).into())?;
-        Ok(Self { link: Link::Socket(stream, vec![0; options.size]), other })
+        Ok(Self { other, link: Link::Socket(stream, vec![0; options.size]) })
     }
 
     fn round_trips(&mut self, over: &'static str, options: &Bench) -> anyhow::Result<Latency> {
-        let mut times = Histogram::<u64>::new(3)?;
+        let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST.as_nanos() as u64, 3)?;
         let (began, mut number) = (Instant::now(), 0);
         while began.elapsed() < options.time {
             go_on()?;

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,9 +63,11 @@ impl Place {
         Run(self.command(args).output().unwrap())
     }
 
-    /// Starts the program.
+    /// Starts the program, as a shell does: in a group of its own.
     pub fn start(&self, args: &[&str]) -> Started {
-        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Started { child, output }
     }
@@ -123,10 +126,10 @@ impl Started {
         caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 2 != 0)
     }
 
-    /// Ctrl-C.
+    /// Ctrl-C, which a terminal sends to the whole group.
     pub fn interrupt(&self) {
-        use rustix::process::{Pid, Signal, kill_process};
-        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::INT).unwrap();
+        use rustix::process::{Pid, Signal, kill_process_group};
+        kill_process_group(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::INT).unwrap();
     }
 
     /// Waits for its end, and gives what it said last.

@@ -209,8 +209,9 @@ pub struct Record {
 
 #[derive(Debug, clap::Args)]
 pub struct Replay {
-    /// The recording
-    pub file: PathBuf,
+    /// The recording; if it was split, all its files, in any order
+    #[arg(required = true, value_name = "FILE.mcap")]
+    pub files: Vec<PathBuf>,
     /// Which channel of the recording [default: its only one]
     #[arg(long, value_name = "NAME")]
     pub channel: Option<String>,

@@ -2,18 +2,39 @@
 
 use std::time::{Duration, Instant};
 
-use capnproto_shm_transport::{Config, OpenError, Tap, Transport};
+use capnproto_shm_transport::{ChannelInfo, Config, Life, Missing, OpenError, Tap, Transport};
 
 use crate::interrupt;
 
 /// How often a wait looks whether the user wants the end.
 const TICK: Duration = Duration::from_millis(50);
-/// How often a tap looks for its channel.
+/// How often a wait looks for a channel from outside.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits for a channel that can be looked at.
 pub fn open_tap(config: &Config, name: &str, wait: Duration) -> anyhow::Result<Tap> {
-    patiently(wait, |left| Tap::open_with(name, config).inspect_err(|_| std::thread::sleep(left.min(PAUSE))))
+    patiently(wait, |left| Tap::open_with(name, config).inspect_err(|_| rest(left)))
+}
+
+/// Waits for a channel that a side B could join, and looks at it.
+pub fn wait_for_side_a(config: &Config, name: &str, wait: Duration) -> anyhow::Result<ChannelInfo> {
+    patiently(wait, |left| {
+        ChannelInfo::of_with(name, config).and_then(with_a_place).inspect_err(|_| rest(left))
+    })
+}
+
+fn with_a_place(info: ChannelInfo) -> Result<ChannelInfo, OpenError> {
+    let missing = match (info.a.life, info.b.life) {
+        (Life::Alive, Life::Absent) => return Ok(info),
+        (Life::Alive, Life::Alive) => return Err(OpenError::InUse { name: info.name }),
+        (Life::Alive, _) => Missing::FreshGeneration,
+        _ => Missing::SideA,
+    };
+    Err(OpenError::Timeout { name: info.name, waited: Duration::ZERO, missing })
+}
+
+fn rest(left: Duration) {
+    std::thread::sleep(left.min(PAUSE));
 }
 
 /// Waits for a channel that has a place for a side B.

@@ -21,6 +21,7 @@ fn a_death_goes_through_a_relay_either_way() {
         let mut near = Transport::create("near", &place.config()).unwrap();
         let relay = record();
         let mut far = Transport::open_with("far", LONG, &place.config()).unwrap();
+        near.wait_for_peer(LONG).unwrap();
         near.send(b"last").unwrap();
         far.send(b"last").unwrap();
         let (victim, mut survivor) = if dies == "near" { (near, far) } else { (far, near) };

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::dump::unix_now;
 use crate::args::{Place, Record};
 use crate::schema::Schemas;
-use crate::wait::{open_side_b, open_tap};
+use crate::wait::{open_side_b, open_tap, wait_for_side_a};
 use crate::{Exit, interrupt, text};
 
 /// Messages that travel to the writer together.
@@ -109,8 +109,7 @@ pub fn run(place: &Place, options: &Record) -> anyhow::Result<Exit> {
         }
         Some(relay) => {
             let [name] = &*options.names else { bail!("--relay takes one channel") };
-            let (ends, streams) = stand_between(place, name, relay, options.wait)?;
-            let recorder = create(streams)?;
+            let (recorder, ends) = stand_between(place, name, relay, options.wait, create)?;
             thread::scope(|scope| {
                 for (stream, (from, to)) in ends.into_iter().enumerate() {
                     let (sender, shared) = (sender.clone(), &shared);
@@ -165,18 +164,24 @@ fn read_tap(mut tap: Tap, first_stream: usize, to: &SyncSender<Batch>, shared: &
 /// Where a relay receives and where it sends, for each direction.
 type Ends = [(Consumer, Producer); 2];
 
-/// Joins the channel as its side B, and makes another like it for the real side B.
+/// Makes another channel like this one for the real side B, and the recording; then joins this one in its place. In this
+/// order: whatever fails leaves the channel as it was.
 fn stand_between(
     place: &Place,
     name: &str,
     relay: &str,
     wait: Duration,
-) -> anyhow::Result<(Ends, Vec<Stream>)> {
-    let near = open_side_b(&place.config(), name, wait)?;
-    let streams = streams_of(&ChannelInfo::of_with(name, &place.config())?)?;
+    create: impl FnOnce(Vec<Stream>) -> anyhow::Result<Recorder>,
+) -> anyhow::Result<(Recorder, Ends)> {
+    let info = wait_for_side_a(&place.config(), name, wait)?;
+    let streams = streams_of(&info)?;
     let far = create_like(&place.config(), relay, &streams)?;
+    let recorder = create(streams.to_vec())?;
+    let [a_to_b, b_to_a] = &streams;
+    let config = place.config().sends(b_to_a.kind).receives(a_to_b.kind).message_tag(&a_to_b.tag);
+    let near = open_side_b(&config, name, TICK)?;
     let ((to_a, from_a), (to_b, from_b)) = (near.split(), far.split());
-    Ok(([(from_a, to_b), (from_b, to_a)], streams.to_vec()))
+    Ok((recorder, [(from_a, to_b), (from_b, to_a)]))
 }
 
 /// Side A of a channel whose messages and slots are those of a recorded one.

@@ -94,12 +94,18 @@ pub struct Ls {
     /// Print again and again, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
-    /// How long to watch for the rates, and between two prints
-    #[arg(long, value_name = "SECONDS", default_value = "0.1", value_parser = seconds)]
-    pub interval: Duration,
+    /// How long to watch for the rates, and between two prints [default: 0.1, with --watch 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub interval: Option<Duration>,
     /// Names of Cap'n Proto types: a .capnp file, or a CodeGeneratorRequest
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
+}
+
+impl Ls {
+    pub fn interval(&self) -> Duration {
+        self.interval.unwrap_or(Duration::from_millis(if self.watch { 1000 } else { 100 }))
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::Context;
 use capnproto_shm_transport::{
-    ChannelInfo, Channels, Life, MessageKind, Missing, OpenError, PollMode, RingInfo, ServerInfo, SideInfo,
+    ChannelInfo, Channels, Life, Missing, OpenError, PollMode, RingInfo, ServerInfo, SideInfo,
 };
 use serde::Serialize;
 
 use crate::args::Place;
+use crate::messages::Messages;
 use crate::process::{Process, Processes, number};
 use crate::rates::{Look, Rate};
 use crate::schema::Schemas;
@@ -183,12 +184,8 @@ pub struct Side {
 
 #[derive(Debug, Serialize)]
 pub struct Ring {
-    /// bytes, pod, capnp, other.
-    pub kind: &'static str,
-    pub type_id: Option<String>,
-    pub type_name: Option<String>,
-    pub value_size: Option<usize>,
-    pub value_align: Option<usize>,
+    #[serde(flatten)]
+    pub carries: Messages,
     pub slot_size: usize,
     pub slot_count: usize,
     pub file_bytes: u64,
@@ -207,19 +204,9 @@ pub struct Ring {
 
 impl Ring {
     fn of(info: &RingInfo, rate: Option<Rate>, schemas: &Schemas) -> Self {
-        let (kind, type_id, value) = match info.kind {
-            MessageKind::Bytes => ("bytes", None, None),
-            MessageKind::Pod { size, align } => ("pod", None, Some((size, align))),
-            MessageKind::Capnp { type_id } => ("capnp", Some(type_id), None),
-            _ => ("other", None, None),
-        };
         let stats = &info.stats;
         Self {
-            kind,
-            type_id: type_id.map(|id| format!("{id:#018x}")),
-            type_name: type_id.and_then(|id| schemas.name(id)).map(str::to_owned),
-            value_size: value.map(|(size, _)| size),
-            value_align: value.map(|(_, align)| align),
+            carries: Messages::of(info.kind, |type_id| schemas.name(type_id).map(str::to_owned)),
             slot_size: stats.slot_size,
             slot_count: stats.slot_count,
             file_bytes: info.file_bytes,
@@ -234,16 +221,6 @@ impl Ring {
             bytes_per_s: rate.map(|rate| rate.bytes),
             full_waits_per_s: rate.map(|rate| rate.full_waits),
             parks_per_s: rate.map(|rate| rate.parks),
-        }
-    }
-
-    /// The messages in a word or two.
-    pub fn what(&self) -> String {
-        match (&self.type_name, &self.type_id, self.value_size) {
-            (Some(name), _, _) => name.clone(),
-            (_, Some(id), _) => format!("capnp @{id}"),
-            (_, _, Some(size)) => format!("pod {size} B"),
-            _ => self.kind.to_owned(),
         }
     }
 
@@ -304,15 +281,14 @@ impl Channel {
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
         };
         let state = State::of(info);
-        let leftover = |state| {
-            (state == State::Leftover && info.problem.is_none()).then(|| {
-                format!(
-                    "its side A is {}; remove it with `capnp-shm rm {}`",
-                    info.a.life,
-                    text::quoted(&info.name)
-                )
-            })
-        };
+        let leftover = (state == State::Leftover).then(|| {
+            let name = text::quoted(&info.name);
+            match info.a.life {
+                // There is no file of its own.
+                Life::Unknown => format!("its side A is gone; remove it with `capnp-shm rm {name}`"),
+                life => format!("its side A is {life}; remove it with `capnp-shm rm {name}`"),
+            }
+        });
         Self {
             name: info.name.clone(),
             directory: info.directory.display().to_string(),
@@ -325,7 +301,7 @@ impl Channel {
             b: Side::of(&info.b, &files, processes),
             a_to_b: ring(&info.a_to_b, rates[0]),
             b_to_a: ring(&info.b_to_a, rates[1]),
-            problem: info.problem.as_ref().map(ToString::to_string).or_else(|| leftover(state)),
+            problem: leftover.or_else(|| info.problem.as_ref().map(ToString::to_string)),
         }
     }
 

@@ -11,6 +11,7 @@ mod channel;
 mod commands;
 mod interrupt;
 mod layout;
+mod messages;
 mod process;
 mod rates;
 mod schema;
@@ -20,7 +21,7 @@ mod wait;
 use args::{Args, Command};
 
 /// How the program ends, for scripts. `clap` itself ends with 2 on wrong arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Exit {
     Success = 0,

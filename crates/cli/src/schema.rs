@@ -70,14 +70,14 @@ impl Schemas {
         &self.request
     }
 
-    /// A child that decodes messages of a type.
+    /// What decodes messages of a type.
     pub fn decoder(&self, type_id: u64) -> anyhow::Result<Decoder> {
         let source =
             self.source.as_deref().context("decoding takes the .capnp file itself: give that as --schema")?;
         let name = self.name(type_id).with_context(|| {
             format!("{} has no type @{type_id:#018x}; give the file that defines it", source.display())
         })?;
-        Decoder::start(source, name)
+        Ok(Decoder { source: source.to_owned(), name: name.to_owned(), tool: None })
     }
 }
 
@@ -86,15 +86,35 @@ fn no_tool(error: &io::Error, instead: &str) -> anyhow::Error {
     anyhow!("cannot run the `capnp` tool ({error}); install it (Debian: capnproto), or {instead}")
 }
 
-/// A `capnp decode` that runs as long as this lives.
+/// Decodes messages of a type.
 #[derive(Debug)]
 pub struct Decoder {
+    source: PathBuf,
+    name: String,
+    /// Started for the first message: one that is given none complains.
+    tool: Option<Tool>,
+}
+
+impl Decoder {
+    /// One message as one line of text.
+    pub fn decode(&mut self, frame: &[u8]) -> anyhow::Result<String> {
+        let tool = match &mut self.tool {
+            Some(tool) => tool,
+            none => none.insert(Tool::start(&self.source, &self.name)?),
+        };
+        tool.decode(frame)
+    }
+}
+
+/// A `capnp decode` that runs as long as this lives.
+#[derive(Debug)]
+struct Tool {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
-impl Decoder {
+impl Tool {
     fn start(source: &Path, name: &str) -> anyhow::Result<Self> {
         let mut command = Command::new("capnp");
         // Ctrl-C is for this program, which ends the tool when it has printed what there is.
@@ -113,8 +133,7 @@ impl Decoder {
         Ok(Self { child, input, output })
     }
 
-    /// One message as one line of text.
-    pub fn decode(&mut self, frame: &[u8]) -> anyhow::Result<String> {
+    fn decode(&mut self, frame: &[u8]) -> anyhow::Result<String> {
         let input = self.input.as_mut().context("the `capnp` tool has ended")?;
         input
             .write_all(frame)
@@ -129,7 +148,7 @@ impl Decoder {
     }
 }
 
-impl Drop for Decoder {
+impl Drop for Tool {
     fn drop(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();

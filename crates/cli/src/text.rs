@@ -44,7 +44,8 @@ pub fn counted(count: u64, thing: &str) -> String {
 
 /// 950, 1.2k, 34.5M: at most five characters.
 pub fn count(number: f64) -> String {
-    let mut number = number;
+    // What nothing adds up to is -0.
+    let mut number = number + 0.0;
     for unit in ["", "k", "M", "G", "T", "P"] {
         if number < 999.5 {
             return if unit.is_empty() {
@@ -145,8 +146,8 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(
-            [0.0, 999.0, 1000.0, 12_345.0, 999_999.0, 2.5e9].map(count),
-            ["0", "999", "1.0k", "12.3k", "1.0M", "2.5G"]
+            [0.0, -0.0, 999.0, 1000.0, 12_345.0, 999_999.0, 2.5e9].map(count),
+            ["0", "0", "999", "1.0k", "12.3k", "1.0M", "2.5G"]
         );
         assert_eq!([5, 1024, 4096, 1_500_000].map(bytes), ["5 B", "1 KiB", "4 KiB", "1.4 MiB"]);
         assert_eq!(

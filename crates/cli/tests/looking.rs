@@ -201,6 +201,11 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     fits(&text.out());
     assert!(text.out().contains("capnp-shm rm left"), "{}", text.out());
     drop((b, other));
+    // What its maker left half made is as dead as the rest.
+    std::fs::remove_file(place.file("left.fs.b2a")).unwrap();
+    let listing = place.run(&["ls", "--json"]).json();
+    let problem = channel(&listing, "left")["problem"].clone();
+    assert_eq!(problem, "its side A is dead; remove it with `capnp-shm rm left`");
 }
 
 #[cfg(target_os = "linux")]
@@ -350,6 +355,7 @@ fn what_dead_servers_left_is_removed_and_live_ones_are_kept() {
     assert!(live.err().contains("in use by a live side A or server"), "{}", live.err());
     assert_eq!(place.run(&["rm", "-n", "desk"]).code(), 4);
     assert_eq!(place.run(&["rm", "directory"]).code(), 1);
+    assert_eq!(place.run(&["rm", "desk", "none", "directory"]).code(), 4, "the greatest of all");
     assert_eq!(place.run(&["rm", "first"]).good(), "removed server first\n");
     assert_eq!(place.run(&["rm", "both"]).good(), "removed both\nremoved server both\n");
     assert_eq!(place.run(&["rm", "--dead"]).good(), "removed server second\n");

@@ -69,7 +69,7 @@ pub fn run(place: &Place, options: &Doctor) -> anyhow::Result<Exit> {
                 format!("a server died and left {}", files.collect::<Vec<_>>().join(" and "))
             }
             (_, Some(problem)) => problem.clone(),
-            _ if server.stopped => format!("the server, {}, is stopped", server.short()),
+            _ if server.stopped => format!("the server, {}, is stopped", process(server.pid)),
             _ => continue,
         };
         let advice = match (&*server.life, server.pid) {
@@ -126,13 +126,15 @@ fn print(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
     Ok(())
 }
 
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"))
+}
+
 /// What is wrong with one channel.
 fn channel(info: &ChannelInfo, processes: &mut Processes, findings: &mut Vec<Finding>) {
     let channel = Channel::of(info, [None, None], &Schemas::default(), processes);
     let name = &*channel.name;
-    let who = |side: &crate::channel::Side| {
-        side.pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"))
-    };
+    let who = |side: &crate::channel::Side| process(side.pid);
     match (&info.problem, channel.state) {
         (_, State::Leftover) => {
             let bytes: u64 =

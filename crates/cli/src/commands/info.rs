@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::dump::way;
 use crate::args::Info;
 use crate::channel::FORMAT;
+use crate::messages::Messages;
 use crate::{Exit, text};
 
 #[derive(Serialize)]
@@ -26,8 +27,8 @@ struct Report {
 struct Line {
     channel: String,
     direction: &'static str,
-    kind: String,
-    type_name: Option<String>,
+    #[serde(flatten)]
+    carries: Messages,
     tag: String,
     slot_size: usize,
     slot_count: usize,
@@ -42,8 +43,7 @@ impl Line {
         Self {
             channel: stream.name.clone(),
             direction: way(stream.direction),
-            kind: stream.kind.to_string(),
-            type_name: stream.schema.clone(),
+            carries: Messages::of(stream.kind, |_| stream.schema.clone()),
             tag: stream.tag.clone(),
             slot_size: stream.slot_size,
             slot_count: stream.slot_count,
@@ -111,7 +111,7 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         table.add_row([
             text::shortened(&text::printable(&line.channel), 20),
             arrow.to_owned(),
-            text::shortened(line.type_name.as_ref().unwrap_or(&line.kind), 22),
+            text::shortened(&text::printable(&line.carries.short()), 22),
             line.messages.to_string(),
             text::bytes(line.bytes),
             format!("{:.3}", line.seconds()),

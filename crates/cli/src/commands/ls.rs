@@ -15,7 +15,7 @@ pub fn run(place: &Place, options: &Ls) -> anyhow::Result<Exit> {
     let mut before = look(place)?;
     loop {
         if !before.channels.is_empty() || options.watch {
-            sleep_until(before.at + options.interval);
+            sleep_until(before.at + options.interval());
         }
         let now = look(place)?;
         let channels = describe(&now, &before, &schemas);

@@ -70,7 +70,7 @@ pub fn run(place: &Place, options: &Rm) -> anyhow::Result<Exit> {
             Err(error) if options.dead && exit_of(&error) == Exit::NotFound => {}
             Err(error) => {
                 writeln!(io::stderr(), "capnp-shm: {}", said(&error))?;
-                worst = exit_of(&error);
+                worst = worst.max(exit_of(&error));
             }
         }
     }

@@ -25,7 +25,7 @@ pub fn run(place: &Place, options: &Stat) -> anyhow::Result<Exit> {
         },
     };
     loop {
-        sleep_until(before.at + options.ls.interval);
+        sleep_until(before.at + options.ls.interval());
         let now = only(place, &options.name)?;
         let info = now.channels.first().context("the channel has gone")?;
         let channel = Channel::of(info, before.rates(info, now.at), &schemas, &mut Processes::default());
@@ -117,7 +117,7 @@ fn print(out: &mut impl Write, channel: &Channel) -> io::Result<()> {
         table.add_row(std::iter::once(name.to_owned()).chain(rings.iter().map(|(_, ring)| value(ring))));
     };
     let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), text::count);
-    row("messages are", &|ring| ring.what());
+    row("messages are", &|ring| ring.carries.short());
     row("slots", &|ring| format!("{} x {} B", ring.slot_count, ring.slot_size));
     row("file", &|ring| text::bytes(ring.file_bytes));
     row("used", &|ring| format!("{} ({:.0}%)", ring.used_slots, ring.fill() * 100.0));

@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table, TableState};
+use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
 use super::state::{Focus, State, both_rates, mode_word, rate};
 use crate::channel::{Channel, Ring, State as ChannelState};
@@ -61,37 +61,49 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State) {
     }
 }
 
+/// A column of the list.
+struct Column {
+    head: &'static str,
+    width: Constraint,
+    /// Where there is little room, there is none for this one.
+    spare: bool,
+    cell: fn(&Channel) -> String,
+}
+
+impl Column {
+    const fn new(head: &'static str, width: u16, spare: bool, cell: fn(&Channel) -> String) -> Self {
+        Self { head, width: Constraint::Length(width), spare, cell }
+    }
+}
+
+const COLUMNS: [Column; 8] = [
+    Column { width: Constraint::Min(12), ..Column::new("NAME", 0, false, |at| text::printable(&at.name)) },
+    Column::new("STATE", 9, false, |at| at.state.word().to_owned()),
+    Column::new("A>B/s", 6, false, |at| number(rate(at.a_to_b.as_ref()))),
+    Column::new("FILL", 8, true, |at| bar(at.a_to_b.as_ref())),
+    Column::new("B>A/s", 6, false, |at| number(rate(at.b_to_a.as_ref()))),
+    Column::new("FILL", 8, true, |at| bar(at.b_to_a.as_ref())),
+    Column::new("FULL/s", 6, true, |at| sum(at, |ring| ring.full_waits_per_s)),
+    Column::new("PARK/s", 6, true, |at| sum(at, |ring| ring.parks_per_s)),
+];
+
+/// What all columns take, with a blank between them and the sign of the chosen channel.
+const ROOM: u16 = 12 + 9 + 6 + 8 + 6 + 8 + 6 + 6 + 7 + 2;
+
+fn number(number: f64) -> String {
+    format!("{:>6}", text::count(number))
+}
+
+fn sum(channel: &Channel, of: fn(&Ring) -> Option<f64>) -> String {
+    number(channel.rings().into_iter().filter_map(|(_, ring)| of(ring?)).sum())
+}
+
 fn draw_list(frame: &mut Frame<'_>, state: &State, area: Rect) {
-    let head = Row::new(["NAME", "STATE", "A>B/s", "FILL", "B>A/s", "FILL", "FULL/s", "PARK/s"])
-        .style(Style::new().add_modifier(Modifier::REVERSED));
-    let sum = |channel: &Channel, of: fn(&Ring) -> Option<f64>| {
-        let rates = channel.rings().into_iter().filter_map(|(_, ring)| of(ring?));
-        text::count(rates.sum())
-    };
-    let rows = state.shown().map(|channel| {
-        Row::new([
-            text::printable(&channel.name),
-            channel.state.word().to_owned(),
-            format!("{:>6}", text::count(rate(channel.a_to_b.as_ref()))),
-            bar(channel.a_to_b.as_ref()),
-            format!("{:>6}", text::count(rate(channel.b_to_a.as_ref()))),
-            bar(channel.b_to_a.as_ref()),
-            format!("{:>6}", sum(channel, |ring| ring.full_waits_per_s)),
-            format!("{:>6}", sum(channel, |ring| ring.parks_per_s)),
-        ])
-    });
-    let widths = [
-        Constraint::Min(12),
-        Constraint::Length(9),
-        Constraint::Length(6),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(6),
-    ];
-    let table = Table::new(rows, widths)
-        .header(head)
+    let columns: Vec<_> = COLUMNS.iter().filter(|column| !column.spare || area.width >= ROOM).collect();
+    let head = Row::new(columns.iter().map(|column| column.head));
+    let rows = state.shown().map(|channel| Row::new(columns.iter().map(|column| (column.cell)(channel))));
+    let table = Table::new(rows, columns.iter().map(|column| column.width))
+        .header(head.style(Style::new().add_modifier(Modifier::REVERSED)))
         .row_highlight_style(Style::new().add_modifier(Modifier::BOLD))
         .highlight_symbol("> ");
     let mut chosen = TableState::default().with_selected(state.selected);
@@ -118,7 +130,7 @@ fn draw_detail(frame: &mut Frame<'_>, state: &State, area: Rect) {
         let Some(ring) = ring else { continue };
         lines.push(format!(
             "{way}  {}, {} x {} B, {} used, {} messages, {}",
-            text::shortened(&ring.what(), 24),
+            text::shortened(&ring.carries.short(), 24),
             ring.slot_count,
             ring.slot_size,
             ring.used_slots,
@@ -130,7 +142,8 @@ fn draw_detail(frame: &mut Frame<'_>, state: &State, area: Rect) {
     if let Some(problem) = &channel.problem {
         lines.push(text::printable(problem));
     }
-    frame.render_widget(Paragraph::new(lines.into_iter().map(Line::raw).collect::<Vec<_>>()), facts);
+    let lines = lines.into_iter().map(Line::raw).collect::<Vec<_>>();
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), facts);
     let history: Vec<u64> = state.history.get(&channel.name).into_iter().flatten().copied().collect();
     frame.render_widget(Sparkline::default().data(&history), spark);
 }

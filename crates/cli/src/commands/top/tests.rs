@@ -73,10 +73,12 @@ fn the_busiest_channel_is_on_top_with_its_rate_and_its_fill() {
 }
 
 #[test]
-fn names_stay_where_there_is_little_room() {
+fn names_and_rates_stay_where_there_is_little_room() {
     let (mut state, _sides, _directory) = state("narrow");
     let lines = screen_of(&mut state, 40);
     assert!(lines[1].contains("NAME") && lines[2].contains("quotes"), "{lines:#?}");
+    // And what they are watched for.
+    assert!(lines[1].contains("A>B/s  B>A/s") && lines[2].contains("waiting        2      0"), "{lines:#?}");
     state.press(KeyCode::Char('/'));
     state.press(KeyCode::Char('x'));
     let lines = screen_of(&mut state, 40);

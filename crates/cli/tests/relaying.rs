@@ -4,12 +4,12 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capnproto_shm_transport::{RecvError, SendError, Transport};
 use common::*;
 
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -85,7 +85,7 @@ fn a_relay_splits_its_file_by_size_and_a_replay_sends_all_files_as_one() {
     }
 
     // In the order of a shell, which is not theirs.
-    let names = files.iter().rev().map(text);
+    let names = files.iter().rev().map(|file| text(file));
     let mut args: Vec<_> = ["replay"].into_iter().chain(names).collect();
     args.extend(["--as", "again", "--speed", "0", "--wait", "60"]);
     let replay = place.start(&args);

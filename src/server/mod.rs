@@ -12,7 +12,9 @@ mod joining;
 mod limits;
 #[cfg(target_os = "linux")]
 mod name;
-#[cfg(not(target_os = "linux"))]
+// On Linux for its tests alone.
+#[cfg(any(not(target_os = "linux"), test))]
+#[cfg_attr(target_os = "linux", allow(dead_code, unreachable_pub))]
 mod portable;
 #[cfg(target_os = "linux")]
 mod supply;

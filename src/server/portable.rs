@@ -278,3 +278,118 @@ pub(super) async fn connect_async<C: Kind>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const NAME: &str = "desk";
+
+    /// A directory of the test's own.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(label: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("unit-portable-{label}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn config(&self) -> Config {
+            Config::new().directory(&self.0).slot_size(64).slot_count(4)
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        /// But for those that Windows deletes when nobody has them mapped any more.
+        fn files(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut files: Vec<_> = names.filter(|name| !name.ends_with(".old")).collect();
+            files.sort();
+            files
+        }
+
+        /// What a server leaves that is killed: its files, and nobody's lock on them.
+        fn dead_server(&self) {
+            let living = Server::<Transport>::bind("original", &self.config()).unwrap();
+            for end in ["fs.a2b", "fs.b2a", "server.fs.a2b", "server.fs.b2a"] {
+                fs::copy(self.file(&format!("original.{end}")), self.file(&format!("{NAME}.{end}"))).unwrap();
+            }
+            drop(living);
+            assert_eq!(self.files().len(), 4);
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_removal_that_fails_half_way_is_repeated() {
+        let place = Place::new("repeat");
+        for obstacle in ["desk.fs.a2b", "desk.fs.b2a", "desk.server.fs.a2b", "desk.server.fs.b2a"] {
+            place.dead_server();
+            // Something that is not ours stands in the way.
+            fs::remove_file(place.file(obstacle)).unwrap();
+            fs::create_dir(place.file(obstacle)).unwrap();
+            for _ in 0..2 {
+                let failed = remove(NAME, &place.config()).unwrap_err();
+                assert!(matches!(failed, RemoveError::Segment { .. }), "{obstacle}: {failed}");
+            }
+            fs::remove_dir(place.file(obstacle)).unwrap();
+            remove(NAME, &place.config()).unwrap();
+            assert_eq!(place.files(), [""; 0], "{obstacle}");
+            let nothing = remove(NAME, &place.config()).unwrap_err();
+            assert!(matches!(nothing, RemoveError::NotFound { name } if name == NAME));
+        }
+    }
+
+    #[test]
+    fn a_live_server_keeps_its_name_and_a_dead_ones_is_taken() {
+        let place = Place::new("name");
+        place.dead_server();
+        let server = Server::<Transport>::bind(NAME, &place.config()).unwrap();
+        let files = place.files();
+        assert!(matches!(remove(NAME, &place.config()), Err(RemoveError::InUse { .. })));
+        let second = Server::<Transport>::bind(NAME, &place.config()).unwrap_err();
+        assert!(matches!(second, CreateError::InUse { .. }), "{second}");
+        assert_eq!(place.files(), files, "neither has changed anything");
+        drop(server);
+        assert_eq!(place.files(), [""; 0]);
+    }
+
+    #[test]
+    fn clients_are_served_one_after_the_other_and_outlive_the_server() {
+        const LONG: Duration = Duration::from_secs(60);
+        let place = Place::new("clients");
+        let config = place.config();
+        let nobody = connect::<Transport>(NAME, Duration::ZERO, &config, || true).unwrap_err();
+        assert!(matches!(nobody, OpenError::Timeout { missing: Missing::Server, .. }), "{nobody}");
+        let mut server = Server::<Transport>::bind(NAME, &config).unwrap();
+        assert!(matches!(server.try_accept(), Err(AcceptError::Empty)));
+        let mut pairs = Vec::new();
+        thread::scope(|scope| {
+            let connect = || connect::<Transport>(NAME, LONG, &config, || true).unwrap();
+            let clients: Vec<_> = (0..3).map(|_| scope.spawn(connect)).collect();
+            let accepted: Vec<_> = (0..3).map(|_| server.accept_timeout(LONG).unwrap()).collect();
+            pairs.extend(accepted.into_iter().zip(clients.into_iter().map(|client| client.join().unwrap())));
+        });
+        drop(server);
+        assert_eq!(place.files(), [""; 0], "what is connected has no name");
+        // In which order they came is not said.
+        for (number, (a, _)) in pairs.iter_mut().enumerate() {
+            a.send(&[number as u8]).unwrap();
+        }
+        let mut received: Vec<_> = pairs.iter_mut().map(|(_, b)| b.recv_timeout(LONG).unwrap()[0]).collect();
+        received.sort();
+        assert_eq!(received, [0, 1, 2]);
+    }
+}

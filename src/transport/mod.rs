@@ -15,7 +15,7 @@ pub(crate) use duplex::{Carries, Duplex, ReceiveHalf, SendHalf};
 pub(crate) use half::half_methods;
 pub use kind::{Declared, Kind, NewSide, Peer};
 pub(crate) use lifecycle::{bytes, remove};
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), test))]
 pub(crate) use lifecycle::{create, open};
 #[cfg(target_os = "linux")]
 pub(crate) use lifecycle::{create_anonymous, open_anonymous};

@@ -399,6 +399,32 @@ impl Kernel for Unbarriered {
     }
 }
 
+/// A half whose word a hostile peer clears, and wakes nobody, is interrupted all the same.
+#[test]
+fn an_interruption_wakes_whatever_the_peer_has_written() {
+    for (name, rest) in [("word", Rest::Futex), ("descriptor", Rest::Descriptor)] {
+        explore(&format!("interruption, {name}"), Some(3), move || {
+            let ring = Ring::<1>::new(rest);
+            let asked = Arc::new(AtomicU32::new(0));
+            let hostile = Arc::clone(&ring);
+            let hostile =
+                thread::spawn(move || hostile.words.consumer_status.parked.store(0, Ordering::Relaxed));
+            let (interrupted, ask) = (Arc::clone(&ring), Arc::clone(&asked));
+            let interrupter = thread::spawn(move || {
+                ask.store(1, Ordering::Release);
+                interrupted.words.consumer_status.rouse::<Model>(|| interrupted.consumer_event.notify());
+            });
+            let is_asked = || asked.load(Ordering::Acquire) != 0;
+            let (own, peer) = (&ring.words.consumer_status, &ring.words.producer_status);
+            while !is_asked() {
+                ring.sleep(own, peer, &ring.consumer_event, is_asked);
+            }
+            hostile.join().unwrap();
+            interrupter.join().unwrap();
+        });
+    }
+}
+
 /// An actor promises full fences, takes that back, and then passes none. A sleeper that left the barrier out because of
 /// the promise is woken all the same.
 #[test]

@@ -205,6 +205,17 @@ impl EndpointStatus {
         true
     }
 
+    /// Wakes this end whatever its word says, for the other end can write that: on the word, and by `notify`. For an act that
+    /// is not the other end's.
+    #[cold]
+    pub(crate) fn rouse<K: Kernel>(&self, notify: impl FnOnce()) {
+        Fence::Full.pass(); // A2
+        self.woken_at.store(K::now(), Ordering::Relaxed);
+        self.parked.swap(AWAKE, Ordering::Relaxed);
+        K::wake(&self.parked);
+        notify();
+    }
+
     /// How long ago the other end last woke this one.
     pub(crate) fn woken_ago<K: Kernel>(&self) -> Duration {
         Duration::from_nanos(K::now().saturating_sub(self.woken_at.load(Ordering::Relaxed)))

@@ -64,9 +64,9 @@ impl Interrupter {
     /// the interruption stays for the next. Two interruptions before one is told are one. It goes on to work after
     /// [`reopen`](crate::Transport::reopen).
     pub fn interrupt(&self) {
-        // The wake's fence orders this before its look at the word, as `protocol::park` asks of any act.
+        // The fence in `rouse` orders this before it, as `protocol::park` asks of any act.
         self.0.asked.store(true, Ordering::Release);
         let pair = self.0.pair.lock().unwrap_or_else(PoisonError::into_inner);
-        pair.wake(pair.side, self.0.half);
+        pair.rouse(self.0.half);
     }
 }

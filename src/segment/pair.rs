@@ -161,6 +161,12 @@ impl SegmentPair {
         }
     }
 
+    /// Wakes a half of this side, whatever its peer has written.
+    pub(crate) fn rouse(&self, half: Half) {
+        let status = self.segment(half).words().status(half);
+        status.rouse::<Host>(|| self.events.notify_own(half));
+    }
+
     /// Notifies a half of the peer that sleeps on a descriptor.
     #[cold]
     pub(crate) fn notify_peer(&self, half: Half) {

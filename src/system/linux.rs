@@ -186,8 +186,8 @@ impl Kernel for Host {
     }
 
     fn wake(word: &AtomicU32) {
-        // Waking nobody is no failure.
-        let _ = futex::wake(word, futex::Flags::empty(), 1);
+        // Everybody: the peer may sleep there too, whatever for. Waking nobody is no failure.
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
     }
 
     fn now() -> u64 {

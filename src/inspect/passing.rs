@@ -15,6 +15,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNK_MESSAGES: usize = 256;
 /// Times that a place to go on is looked for in one call, while the producer counts on.
 const TRIES: u32 = 64;
+/// Laps of messages that one call goes past at most while it looks for a place, whatever a hostile producer writes. An honest
+/// one's totals stand a lap away at most.
+const LAPS: u64 = 8;
 
 /// One ring, read by somebody who takes no part in it.
 #[derive(Debug)]
@@ -92,6 +95,7 @@ impl Passing {
         if self.next.is_none() {
             self.begin();
         }
+        let mut steps = self.most_steps();
         for _ in 0..TRIES {
             if let Some(corruption) = self.corruption {
                 return Err(corruption);
@@ -111,11 +115,11 @@ impl Passing {
                         return Ok(copied);
                     }
                     // Written again meanwhile, or corrupt.
-                    if self.corruption.is_none() && !self.go_on(next, tail) {
+                    if self.corruption.is_none() && !self.go_on(next, tail, &mut steps) {
                         break;
                     }
                 }
-                _ if !self.go_on(next, tail) => break,
+                _ if !self.go_on(next, tail, &mut steps) => break,
                 _ => {}
             }
         }
@@ -180,9 +184,21 @@ impl Passing {
         Ok(bytes)
     }
 
-    /// The first beginning of a message, from one that is known on, that is `far` enough.
-    fn walk(&self, mut at: Counted, tail: u64, far: impl Fn(u64) -> bool) -> Option<Counted> {
+    fn most_steps(&self) -> u64 {
+        LAPS * self.slots()
+    }
+
+    /// The first beginning of a message, from one that is known on, that is `far` enough. None if that takes more than
+    /// so many steps.
+    fn walk(
+        &self,
+        mut at: Counted,
+        tail: u64,
+        steps: &mut u64,
+        far: impl Fn(u64) -> bool,
+    ) -> Option<Counted> {
         while at.sequence != tail && !far(at.sequence) {
+            *steps = steps.checked_sub(1)?;
             self.step(&mut at, tail).ok()?;
         }
         Some(at)
@@ -191,8 +207,9 @@ impl Passing {
     /// Begins with the oldest message that is not released. If the producer counts on all the while, the next call tries
     /// again.
     fn begin(&mut self) {
+        let mut steps = self.most_steps();
         for _ in 0..TRIES {
-            if let Some((head, found)) = self.oldest_unreleased() {
+            if let Some((head, found)) = self.oldest_unreleased(&mut steps) {
                 // A producer that counts nothing is counted from here.
                 self.next = found.or(Some(Counted { sequence: head, ..Counted::default() }));
                 return;
@@ -201,7 +218,7 @@ impl Passing {
     }
 
     /// The head, and the message there with its number, if the producer counts. None if it has counted meanwhile.
-    fn oldest_unreleased(&self) -> Option<(u64, Option<Counted>)> {
+    fn oldest_unreleased(&self, steps: &mut u64) -> Option<(u64, Option<Counted>)> {
         let words = self.segment.words();
         let (version, last) = Counted::last(words);
         let (head, tail) = (self.head(), self.tail());
@@ -210,22 +227,26 @@ impl Passing {
         let found = if tail.wrapping_sub(last.sequence) > self.slots() {
             None
         } else if behind as i64 <= 0 {
-            self.walk(last, tail, |sequence| sequence.wrapping_sub(head) as i64 >= 0)
+            self.walk(last, tail, steps, |sequence| sequence.wrapping_sub(head) as i64 >= 0)
         } else {
             // The last totals are ahead of the head: count what lies between.
             let begin = Counted { sequence: head, ..Counted::default() };
-            self.walk(begin, last.sequence, |_| false)
+            self.walk(begin, last.sequence, steps, |_| false)
                 .map(|end| Counted { messages: last.messages.wrapping_sub(end.messages), ..begin })
         };
-        (Counted::version_after(words) == version).then_some((head, found))
+        // Without steps left it is not known what stands there.
+        (Counted::version_after(words) == version && *steps > 0).then_some((head, found))
     }
 
     /// Goes on behind what was lost: with the oldest message that is not released, if the consumer stands still; else about
     /// half a ring before the newest, or where the producer's totals let it. Returns whether a place was found: not if the
     /// producer counts on all the while.
-    fn go_on(&mut self, lost: Counted, tail: u64) -> bool {
+    fn go_on(&mut self, lost: Counted, tail: u64, steps: &mut u64) -> bool {
         for _ in 0..TRIES {
-            let place = self.standing_head(lost).or_else(|| self.place_behind(lost, tail));
+            if *steps == 0 {
+                return false;
+            }
+            let place = self.standing_head(lost, steps).or_else(|| self.place_behind(lost, tail, steps));
             let Some(place) = place else { continue };
             let missed = place.messages.wrapping_sub(lost.messages);
             self.unsaid = self.unsaid.wrapping_add(missed);
@@ -237,18 +258,18 @@ impl Passing {
     }
 
     /// The oldest message that is not released, if its consumer stands still: then nobody writes it again soon.
-    fn standing_head(&self, lost: Counted) -> Option<Counted> {
+    fn standing_head(&self, lost: Counted, steps: &mut u64) -> Option<Counted> {
         let head = self.head();
         if self.tail().wrapping_sub(head) <= self.slots() / 2 {
             return None;
         }
-        let place = self.oldest_unreleased()?.1?;
+        let place = self.oldest_unreleased(steps)?.1?;
         let later = place.sequence.wrapping_sub(lost.sequence) as i64 > 0;
         (later && place.sequence == head && self.head() == head).then_some(place)
     }
 
     /// A place behind `lost` whose number is known. None if the producer has counted meanwhile.
-    fn place_behind(&self, lost: Counted, tail: u64) -> Option<Counted> {
+    fn place_behind(&self, lost: Counted, tail: u64, steps: &mut u64) -> Option<Counted> {
         let (words, slots) = (self.segment.words(), self.slots());
         let keep = (slots / 2).max(1);
         let later = |sequence: u64| sequence.wrapping_sub(lost.sequence) as i64 > 0;
@@ -257,9 +278,12 @@ impl Passing {
         let older = older.map(|version| (version, Counted::of_version(words, version)));
         let tail_now = self.tail();
         let far = |sequence: u64| later(sequence) && tail_now.wrapping_sub(sequence) <= keep;
-        let walk = |from: Counted| {
+        let mut walk = |from: Counted| {
             let known = tail_now.wrapping_sub(from.sequence) <= slots;
-            known.then(|| self.walk(from, tail_now, far)).flatten().filter(|found| later(found.sequence))
+            known
+                .then(|| self.walk(from, tail_now, steps, far))
+                .flatten()
+                .filter(|found| later(found.sequence))
         };
         // The totals before the last lead back farther, if what came since still stands in the ring.
         for (before, totals) in older {
@@ -272,6 +296,10 @@ impl Passing {
         }
         let found = walk(last);
         let now = Counted::version_after(words);
+        if *steps == 0 {
+            // Not enough to know whether it counts.
+            return None;
+        }
         if now == version {
             // Otherwise the producer counts nothing, or nonsense: at least a message for each slot is said to be lost.
             return found.or_else(|| {
@@ -292,5 +320,43 @@ impl Passing {
 
     pub(super) fn slots(&self) -> u64 {
         self.segment.geometry.slot_count as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::inspect::info::open;
+    use crate::transport::Transport;
+
+    #[test]
+    fn a_place_that_is_too_far_to_be_sure_of_is_none_and_says_nothing_of_what_was_lost() {
+        let name = format!("unit-passing-{}", std::process::id());
+        let config = Config::new().slot_size(64).slot_count(8);
+        let mut a = Transport::create(&name, &config).unwrap();
+        let mut b = Transport::open(&name, std::time::Duration::from_secs(60)).unwrap();
+        let segment =
+            open(&name, &config.directory_chosen(), Direction::AToB, config.permissions_checked().unwrap())
+                .unwrap();
+        let mut ring = Passing::new(Direction::AToB, segment);
+        for number in 0..20u8 {
+            a.send(&[number]).unwrap();
+            drop(b.recv().unwrap());
+        }
+        let (lost, tail) = (ring.next.unwrap(), ring.tail());
+        assert!(!ring.go_on(lost, tail, &mut 0));
+        assert_eq!((ring.next, ring.missed, ring.unsaid), (Some(lost), 0, 0));
+        assert_eq!((ring.oldest_unreleased(&mut 0), ring.place_behind(lost, tail, &mut 0)), (None, None));
+        // It is found in less than a call may take.
+        let mut steps = ring.most_steps();
+        assert!(ring.go_on(lost, tail, &mut steps) && steps > 0);
+        let delivered = std::iter::from_fn(|| {
+            let _ = ring.look();
+            ring.deliver().map(|message| message.bytes[0])
+        });
+        let delivered: Vec<_> = delivered.collect();
+        assert!(delivered.last() == Some(&19) && delivered.windows(2).all(|two| two[0] + 1 == two[1]));
+        assert_eq!(ring.missed, delivered[0].into());
     }
 }

@@ -56,6 +56,9 @@
 //!   that keeps trying.
 //! - Sending and receiving allocates nothing, takes no lock and makes no system call, unless a side is parked. A side that
 //!   waits makes system calls in every mode; [`PollMode::Spin`] yields its processor every 20 µs.
+//! - The same holds for tasks (feature `async`): a message that comes without a sleep allocates nothing. Nor does a task that
+//!   sleeps in a tokio runtime (feature `tokio`). Outside tokio, async-io's reactor allocates one list of wakers each time that a
+//!   task sleeps.
 //! - Nothing stays in the file system after both sides have closed in order. After a crash the next `create`
 //!   reclaims the files.
 //!

@@ -5,8 +5,8 @@
    A server is the creator of the channel that its first client gets. The creator sends ROUNDS messages and gets each back; the opener answers. Then the ENDING says what happens:
      closes      this side closes              sees-close   the other side must have closed
      dies        this side kills itself        sees-death   the other side must have died
-     streams     (creator) sends numbers until it is killed
-     sees-stream (opener) receives them without a gap, says "there" at the first, then learns of the death
+     streams     sends numbers until it is killed, or learns of the other side's death
+     sees-stream receives them without a gap, says "there" at the first, then learns of the death, unless it is killed
      waits       (creator) keeps the channel until its input ends
      wrong       (opener) is refused, because it expects another type, or for bytes another tag */
 
@@ -69,17 +69,15 @@ static size_t build(const char* kind, uint32_t number, uint8_t* to) {
     }
 }
 
-static void send_number(cshm_transport* t, const char* kind, uint32_t number) {
+static cshm_status send_number(cshm_transport* t, const char* kind, uint32_t number) {
     uint8_t message[64];
     const size_t len = build(kind, number, message);
     cshm_write_slot slot;
-    if (len <= cshm_slot_size(t)) {
-        need(cshm_reserve(t, WAIT, &slot), CSHM_OK, "reserve");
-    } else {
-        need(cshm_reserve_span(t, len, WAIT, &slot), CSHM_OK, "reserve a span");
-    }
+    const cshm_status status =
+        len <= cshm_slot_size(t) ? cshm_reserve(t, WAIT, &slot) : cshm_reserve_span(t, len, WAIT, &slot);
+    if (status != CSHM_OK) return status;
     memcpy(slot.data, message, len);
-    need(cshm_commit(t, len), CSHM_OK, "commit");
+    return cshm_commit(t, len);
 }
 
 /* What another program builds of the same values. A longer struct is a newer version of it. */
@@ -148,7 +146,11 @@ int main(int argc, char** argv) {
         return 0;
     }
     if (strcmp(ending, "streams") == 0) {
-        for (number = 0;; ++number) send_number(t, kind, number);
+        cshm_status status;
+        for (number = 0; (status = send_number(t, kind, number)) == CSHM_OK; ++number) continue;
+        need(status, CSHM_PEER_DEAD, "the end of those who receive");
+        need(cshm_free(t), CSHM_OK, "free");
+        return 0;
     }
     if (strcmp(ending, "sees-stream") == 0) {
         cshm_read_slot found;
@@ -169,9 +171,9 @@ int main(int argc, char** argv) {
         return 0;
     }
     for (number = 0; number < ROUNDS; ++number) {
-        if (creates) send_number(t, kind, number);
+        if (creates) need(send_number(t, kind, number), CSHM_OK, "send");
         recv_number(t, kind, number);
-        if (!creates) send_number(t, kind, number);
+        if (!creates) need(send_number(t, kind, number), CSHM_OK, "send");
     }
     if (strcmp(ending, "dies") == 0) {
         raise(SIGKILL);

@@ -138,7 +138,11 @@ void play(const std::string& role, const std::string& ending, const std::string&
         return;
     }
     if (ending == "streams") {
-        for (std::uint32_t number = 0;; ++number) Kind::send(channel, number);
+        try {
+            for (std::uint32_t number = 0;; ++number) Kind::send(channel, number);
+        } catch (const Error& error) {
+            return need(error.status() == CSHM_PEER_DEAD, error.what());
+        }
     }
     if (ending == "sees-stream") {
         for (std::uint32_t number = 0;; ++number) {

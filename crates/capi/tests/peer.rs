@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytemuck::{Pod, Zeroable};
 use schemas::quotes_capnp::{book, level};
 use transport::{
-    CapnpChannel, Channel, Config, Direction, Kind, OpenError, RecvError, Server, Tap, Transport,
+    CapnpChannel, Channel, Config, Direction, Kind, OpenError, RecvError, SendError, Server, Tap, Transport,
 };
 
 const ROUNDS: u32 = 300;
@@ -176,7 +176,10 @@ fn play<P: Peer>(role: &str, ending: &str, name: &str) -> Result {
         }
         "streams" => {
             for number in 0.. {
-                peer.send(number)?;
+                match peer.send(number) {
+                    Err(error) if matches!(error.downcast_ref(), Some(SendError::PeerDead)) => return Ok(()),
+                    other => other?,
+                }
             }
         }
         "sees-stream" => {

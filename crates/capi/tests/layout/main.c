@@ -40,7 +40,7 @@ static uint32_t build(const char* kind, uint32_t number, uint8_t* to) {
     return 32;
 }
 
-static void put(struct half* h, const char* kind, uint32_t number) {
+static enum result put(struct half* h, const char* kind, uint32_t number) {
     uint8_t bytes[MOST_BYTES];
     const uint32_t length = build(kind, number, bytes);
     const uint64_t since = now(CLOCK_MONOTONIC);
@@ -49,7 +49,7 @@ static void put(struct half* h, const char* kind, uint32_t number) {
         publish(h);
         wait_turn(h, since);
     }
-    need(r, OK, "send");
+    return r;
 }
 
 static enum result receive(struct half* h, struct message* m) {
@@ -116,10 +116,12 @@ int main(int count, char** words) {
         return 0;
     }
     if (strcmp(ending, "streams") == 0) {
-        for (uint32_t number = 0;; number++) {
-            put(sender, kind, number);
+        for (uint32_t number = 0; (r = put(sender, kind, number)) == OK; number++) {
             if (number % BATCH == BATCH - 1) publish(sender);
         }
+        need(r, PEER_DEAD, "the end of those who receive");
+        close_channel(&c);
+        return 0;
     }
     if (strcmp(ending, "sees-stream") == 0) {
         for (uint32_t number = 0; (r = take(receiver, kind, number)) == OK; number++) {
@@ -131,7 +133,7 @@ int main(int count, char** words) {
     }
     for (uint32_t number = 0; number < ROUNDS; number++) {
         if (!creates) need(take(receiver, kind, number), OK, "receive");
-        put(sender, kind, number);
+        need(put(sender, kind, number), OK, "send");
         publish(sender);
         if (creates) need(take(receiver, kind, number), OK, "receive");
     }

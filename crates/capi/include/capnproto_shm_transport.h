@@ -515,6 +515,12 @@ cshm_status cshm_stats_of(const char *name,
                           const struct cshm_config *config,
                           struct cshm_stats *out);
 
+// Closes a transport as cshm_close() does, and frees it once what was open has been ended, by cshm_abort(),
+// cshm_batch_publish(), cshm_release() and cshm_window_close(): for guards that may outlive their transport, as those of C++
+// do. Until then these and all other calls by which something open is used are CSHM_HANDLE_CLOSED. NULL is nothing. Refused
+// with CSHM_BUSY as cshm_free() is.
+cshm_status cshm_free_later(struct cshm_transport *transport);
+
 // Who the peer is. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
 cshm_status cshm_get_peer(const struct cshm_transport *transport, struct cshm_peer *out);
 

@@ -18,8 +18,9 @@
 //
 // Forms: try_x never waits, x waits without end, x_for waits at most so long.
 //
-// A WriteSlot, ReadSlot, Batch or Window belongs to its transport: use it in the thread of that half, and drop it
-// before the transport. One thread may send while another receives; see the C header.
+// A WriteSlot, ReadSlot, Batch or Window belongs to its transport: use it in the thread of that half. Once the transport is
+// closed, dropped or assigned to, its calls say CSHM_HANDLE_CLOSED, and its bytes are not there any more: do not look at them.
+// Moving the transport does nothing to it. One thread may send while another receives; see the C header.
 
 #ifndef CAPNPROTO_SHM_TRANSPORT_HPP
 #define CAPNPROTO_SHM_TRANSPORT_HPP
@@ -342,10 +343,10 @@ struct FreeTap {
 };
 
 struct FreeTransport {
-    // Refused from a callback of this very transport, and while another thread waits in it: a defect of the program, which
-    // ends here, with these words.
+    // Not before the guards that outlive it. Refused from a callback of this very transport, and while another thread waits
+    // in it: a defect of the program, which ends here, with these words.
     void operator()(cshm_transport* transport) const noexcept {
-        const Status status = cshm_free(transport);
+        const Status status = cshm_free_later(transport);
         if (status != CSHM_OK) fail(status);
     }
 };
@@ -516,14 +517,19 @@ private:
     cshm_read_slot slot_;
 };
 
-// Gathers messages that become visible together. Dropping it publishes them, like publish().
+// Gathers messages that become visible together. Dropping it publishes them, like publish(), and aborts what is reserved.
 template <class Policy>
 class [[nodiscard]] BasicBatch {
 public:
     explicit BasicBatch(cshm_transport* transport) noexcept : transport_(transport) {}
     BasicBatch(BasicBatch&& other) noexcept : transport_(std::exchange(other.transport_, nullptr)) {}
     BasicBatch& operator=(BasicBatch&&) = delete;
-    ~BasicBatch() { publish(); }
+    ~BasicBatch() {
+        publish();
+        if (transport_ == nullptr) return;
+        cshm_abort(transport_);
+        publish();
+    }
 
     // The next slot, unless all are taken, by this batch among others.
     typename Policy::template Maybe<BasicWriteSlot<Policy>> try_reserve() {
@@ -539,10 +545,11 @@ public:
         return Policy::template maybe<void>(cshm_send(transport_, text.data(), text.size(), CSHM_NOW));
     }
 
-    // Makes everything gathered visible, and says how many messages that was.
+    // Makes everything gathered visible, and says how many messages that was. As long as a slot is reserved, it says 0 and
+    // goes on to gather.
     std::size_t publish() noexcept {
         std::size_t count = 0;
-        if (transport_ != nullptr) cshm_batch_publish(std::exchange(transport_, nullptr), &count);
+        if (transport_ != nullptr && cshm_batch_publish(transport_, &count) != CSHM_BUSY) transport_ = nullptr;
         return count;
     }
 
@@ -898,11 +905,18 @@ public:
     }
 
     // A window that holds several received messages.
-    Must<Window> window() { return Policy::template must<Window>(cshm_window_wait_for(get(), 0, CSHM_NOW), get()); }
+    Must<Window> window() {
+        if (cshm_window_release(get(), 0) == CSHM_OK) {
+            return Policy::template refuse<Window>(CSHM_BUSY, "a window is open; drop it first");
+        }
+        return Policy::template must<Window>(cshm_window_wait_for(get(), 0, CSHM_NOW), get());
+    }
 
     // Messages until the peer closes: `for (const auto& message : transport.messages())`. With exceptions, another
     // end throws; else it ends the loop, and the next call says which it was.
-    detail::Messages<BasicTransport, ReadSlot> messages() { return detail::Messages<BasicTransport, ReadSlot>(this); }
+    detail::Messages<BasicTransport, ReadSlot> messages() & {
+        return detail::Messages<BasicTransport, ReadSlot>(this);
+    }
 
     // Receives in a thread of its own: `message(Span<const uint8_t>)` gets each, `ended(Status)` why it ended.
     Must<void> listen(
@@ -1237,7 +1251,7 @@ public:
     }
 
     // Values until the peer closes: `for (const auto& value : channel.values()) use(value->id)`.
-    detail::Messages<BasicChannel, ReadValue> values() { return detail::Messages<BasicChannel, ReadValue>(this); }
+    detail::Messages<BasicChannel, ReadValue> values() & { return detail::Messages<BasicChannel, ReadValue>(this); }
 
     Must<void> listen(std::function<void(const R&)> value, std::function<void(Status)> ended = nullptr) {
         if (!value) return Policy::template refuse<void>(CSHM_NULL_ARGUMENT, "a listener needs a callback");

@@ -38,6 +38,12 @@ pub(crate) fn forget(transport: *mut cshm_transport) {
     transports().remove(&Transport(transport));
 }
 
+/// Whether a transport is not freed yet.
+#[cfg(test)]
+pub(crate) fn knows(transport: *mut cshm_transport) -> bool {
+    transports().contains(&Transport(transport))
+}
+
 /// The process in which something was made.
 #[derive(Clone, Copy)]
 pub(crate) struct Process(u32);

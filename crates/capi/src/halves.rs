@@ -194,6 +194,11 @@ impl Rx {
         self.away = away;
     }
 
+    /// Whether a message is open.
+    pub(crate) fn holds_message(&self) -> bool {
+        self.open
+    }
+
     /// Whether a message or a window is open.
     #[inline(always)]
     pub(crate) fn holds(&self) -> bool {

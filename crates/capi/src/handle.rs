@@ -21,6 +21,7 @@ use transport::{
 use crate::failure::{Failed, Outcome};
 use crate::fork;
 use crate::halves::{Away, Rx, Tx, busy, closed};
+use crate::left::{self, Left};
 use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_NO_THREAD, CSHM_NOTHING_OPEN, CSHM_OK};
 use crate::waiting::{Part, Waits};
@@ -36,6 +37,7 @@ pub struct cshm_transport {
     /// The receiving half, once a listener has had it and as long as none has. A place of its own: a listener is stopped
     /// while something may be open on the other half.
     apart: Option<Consumer>,
+    pub(crate) left: Left,
 }
 
 /// What any thread may use at any time.
@@ -78,6 +80,7 @@ impl cshm_transport {
             listener: None,
             ends: Ends::Whole(transport),
             apart: None,
+            left: Left::new(),
         };
         let mut handle = Box::new(handle);
         handle.shared = handle.ends.shared(sends);
@@ -341,10 +344,13 @@ impl cshm_transport {
             unsafe { Self::tx(handle) }?;
         }
         // SAFETY: it is not null, and nobody else uses it.
-        unsafe { Self::tx_of(handle) }.settle();
+        let tx = unsafe { Self::tx_of(handle) };
+        let open = left::open(tx, rx);
+        tx.settle();
         rx.settle()?;
         // SAFETY: as above, and nothing is open.
         let handle = unsafe { &mut *handle };
+        handle.left.note(open);
         handle.shared = None;
         handle.ends = Ends::Closed;
         handle.apart = None;
@@ -370,6 +376,10 @@ impl cshm_transport {
     ///
     /// `handle` is alive, and there is no other thread.
     pub(crate) unsafe fn forsake(handle: *mut Self) {
+        // SAFETY: the caller's promise.
+        let had = unsafe { &mut *handle };
+        let open = left::open(&mut had.tx.half, &had.rx.half);
+        let left = had.left.take(open);
         let gone = Self {
             tx: Part::new(Tx::new(0)),
             rx: Part::new(Rx::new()),
@@ -377,6 +387,7 @@ impl cshm_transport {
             listener: None,
             ends: Ends::Closed,
             apart: None,
+            left,
         };
         // SAFETY: it is a place for one, and what stood there is not dropped.
         unsafe { handle.write(gone) };

@@ -17,6 +17,7 @@ mod fork;
 mod halves;
 mod handle;
 mod inspect;
+mod left;
 mod lifecycle;
 mod listen;
 mod look;

@@ -9,6 +9,7 @@ use crate::arguments::{CSHM_NOW, output, wait};
 use crate::failure::{Failed, guarded};
 use crate::halves::Rx;
 use crate::handle::cshm_transport;
+use crate::left;
 use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_NOTHING_OPEN, CSHM_OK};
 
@@ -122,7 +123,9 @@ pub unsafe extern "C" fn cshm_release(transport: *mut cshm_transport) -> cshm_st
 #[inline(never)]
 unsafe extern "C" fn nothing_to_release(transport: *mut cshm_transport) -> cshm_status {
     // SAFETY: the header's contract.
-    guarded(|| Err(unsafe { cshm_transport::rx(transport) }?.nothing("no message is open")))
+    let status = guarded(|| Err(unsafe { cshm_transport::rx(transport) }?.nothing("no message is open")));
+    // SAFETY: the header's contract.
+    unsafe { left::ended(transport, left::MESSAGE, status) }
 }
 
 /// # Safety

@@ -9,6 +9,7 @@ use crate::arguments::{CSHM_NOW, bytes, output, wait};
 use crate::failure::{Failed, Outcome, guarded};
 use crate::halves::{Tx, busy, closed};
 use crate::handle::cshm_transport;
+use crate::left;
 use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
 
@@ -182,7 +183,7 @@ unsafe extern "C" fn wake_receiver(transport: *mut cshm_transport) -> cshm_statu
 /// Gives the reservation up: nothing is published.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_abort(transport: *mut cshm_transport) -> cshm_status {
-    guarded(|| {
+    let status = guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
         if !tx.has_reserved() {
@@ -190,7 +191,9 @@ pub unsafe extern "C" fn cshm_abort(transport: *mut cshm_transport) -> cshm_stat
         }
         tx.abort();
         Ok(())
-    })
+    });
+    // SAFETY: the header's contract.
+    unsafe { left::ended(transport, left::RESERVATION, status) }
 }
 
 /// Copies one message into the next slot and publishes it. In a batch it does not wait, whatever the timeout says.
@@ -269,7 +272,7 @@ pub unsafe extern "C" fn cshm_batch_publish(
     transport: *mut cshm_transport,
     count: *mut usize,
 ) -> cshm_status {
-    guarded(|| {
+    let status = guarded(|| {
         // SAFETY: the header's contract.
         let tx = unsafe { cshm_transport::tx(transport) }?;
         if tx.has_reserved() {
@@ -284,7 +287,9 @@ pub unsafe extern "C" fn cshm_batch_publish(
             unsafe { output("count", count) }?.write(published);
         }
         Ok(())
-    })
+    });
+    // SAFETY: the header's contract.
+    unsafe { left::ended(transport, left::BATCH, status) }
 }
 
 fn reserve_span(

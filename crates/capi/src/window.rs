@@ -4,6 +4,7 @@ use crate::arguments::{CSHM_NOW, output, wait};
 use crate::failure::{Failed, Outcome, guarded, guarded_value};
 use crate::halves::Rx;
 use crate::handle::cshm_transport;
+use crate::left;
 use crate::receive::cshm_read_slot;
 use crate::status::cshm_status;
 use crate::status::cshm_status::CSHM_INVALID_ARGUMENT;
@@ -78,13 +79,15 @@ pub unsafe extern "C" fn cshm_window_release(transport: *mut cshm_transport, cou
 /// Gives all messages of the window back, and ends it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_window_close(transport: *mut cshm_transport) -> cshm_status {
-    guarded(|| {
+    let status = guarded(|| {
         // SAFETY: the header's contract.
         let rx = unsafe { cshm_transport::rx(transport) }?;
         rx.open_window()?;
         rx.window = None;
         Ok(())
-    })
+    });
+    // SAFETY: the header's contract.
+    unsafe { left::ended(transport, left::WINDOW, status) }
 }
 
 impl Rx {

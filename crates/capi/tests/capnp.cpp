@@ -65,6 +65,21 @@ void misuse() {
     CHECK_STATUS(a.send(message.get()), CSHM_HANDLE_CLOSED);
 }
 
+// What was open on a channel that is gone says so.
+void outlived() {
+    auto [a, b] = both(1024, 4);
+    a.send(capnp::MallocMessageBuilder().getRoot<Quotes>());
+    std::optional<Side> gone(std::move(a)), other(std::move(b));
+    auto begun = gone->reserve();
+    fill(begun.init(), 1, "moved");
+    auto moved = std::move(*gone);
+    CHECK(is_filled(begun.root().asReader(), 1, "moved"));
+    auto message = other->recv();
+    other.reset();
+    moved = Side(nullptr);
+    CHECK_STATUS(begun.commit(), CSHM_HANDLE_CLOSED);
+}
+
 void in_place() {
     auto [a, b] = both(1024, 4);
     auto message = a.reserve();
@@ -216,6 +231,7 @@ int main(int argc, char** argv) {
     name = argv[1];
     in_place();
     misuse();
+    outlived();
     laps();
     outgrown();
     malformed();

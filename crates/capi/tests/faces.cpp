@@ -513,6 +513,91 @@ void misuse() {
     CHECK_STATUS(Server<>::bind(name + "-s").filter(nullptr), CSHM_NULL_ARGUMENT);
 }
 
+// What was open on a transport that is gone says so.
+void outlived() {
+    const auto config = Config().slot_size(8).slot_count(8);
+    std::optional<WriteSlot> slot;
+    std::optional<ReadSlot> message;
+    {
+        auto [a, b] = both(config);
+        b.send("x");
+        slot = a.reserve();
+        message = a.recv();
+    }
+    CHECK_STATUS(slot->commit(1), CSHM_HANDLE_CLOSED);
+    CHECK_STATUS(slot->commit(1), CSHM_HANDLE_CLOSED);
+    slot.reset();
+    message->release();
+    message.reset();
+
+    std::optional<Batch> batch;
+    std::optional<Window> window;
+    {
+        auto [a, b] = both(config);
+        a.send("x");
+        batch.emplace(a.batch());
+        slot = batch->try_reserve();
+        window.emplace(b.window());
+        window->wait_for(1);
+        // Assigned to.
+        a = Transport(nullptr);
+        b = Transport(nullptr);
+    }
+    CHECK(batch->publish() == 0 && window->size() == 0 && (*window)[0].size() == 0);
+    CHECK_STATUS(window->wait_for(1), CSHM_HANDLE_CLOSED);
+    CHECK_STATUS(slot->commit(1), CSHM_HANDLE_CLOSED);
+    batch.reset();
+    window.reset();
+    slot.reset();
+    {
+        // Closed first, and moved.
+        auto [a, b] = both(config);
+        slot = a.reserve();
+        a.close();
+        auto moved = std::move(a);
+        CHECK_STATUS(slot->commit(1), CSHM_HANDLE_CLOSED);
+    }
+    slot.reset();
+    {
+        // Moved while much is open, which stays so.
+        auto [a, b] = both(config);
+        a.send("one");
+        a.send("two");
+        batch.emplace(a.batch());
+        slot = batch->try_reserve();
+        window.emplace(b.window());
+        window->wait_for(2);
+        auto moved_a = std::move(a);
+        auto moved_b = std::move(b);
+        CHECK_STATUS(moved_b.window(), CSHM_BUSY);
+        CHECK((*window)[1][0] == 't' && window->size() == 2);
+        window.reset();
+        // What is reserved keeps a batch open.
+        CHECK(batch->publish() == 0);
+        CHECK_STATUS(batch->try_send("before"), CSHM_BUSY);
+        (*slot)[0] = '3';
+        slot->commit(1);
+        CHECK(batch->try_send("4") && batch->publish() == 2);
+        CHECK(moved_b.recv().text() == "3");
+        CHECK(moved_b.recv().text() == "4");
+        batch.emplace(moved_a.batch());
+        CHECK(batch->try_send("5"));
+        slot = batch->try_reserve();
+        batch.reset();
+        CHECK_STATUS(slot->commit(1), CSHM_NOTHING_OPEN);
+        slot.reset();
+        CHECK(moved_b.recv().text() == "5");
+        CHECK(!moved_b.try_recv());
+        moved_a.send("goes on");
+    }
+    auto values = Channel<Order>::create(name);
+    auto order = values.reserve();
+    order->id = 7;
+    auto values_moved = std::move(values);
+    order.commit();
+    CHECK(Channel<Order>::open(name, LONG).recv()->id == 7);
+}
+
 // What a forked child has of its parent's it cannot use, and may drop.
 void forks() {
     auto [a, b] = both();
@@ -653,6 +738,7 @@ int main(int argc, char** argv) {
     servers();
     lookers();
     misuse();
+    outlived();
     forks();
     replaced();
     std::puts("faces: ok");

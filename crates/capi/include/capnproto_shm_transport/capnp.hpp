@@ -107,7 +107,8 @@ public:
     }
     KJ_DISALLOW_COPY(BasicCapnpBuilder);
     ~BasicCapnpBuilder() noexcept(false) {
-        if (!gone_) note_used(segments());
+        // Of a channel that is gone nothing is to be noted.
+        if (!gone_ && !is_closed()) note_used(segments());
         for (auto& segment : spill_) std::free(segment.begin());
     }
 
@@ -125,7 +126,7 @@ public:
             return Policy::template refuse<void>(CSHM_NOTHING_OPEN, "the message was committed already");
         }
         // Of a channel that was closed the slots are not there any more.
-        if (cshm_slot_size(transport_) == 0) return slot_.commit(0);
+        if (is_closed()) return slot_.commit(0);
         auto all = segments();
         if (all.size() == 0) {
             // Nothing was set: a null root.
@@ -162,6 +163,8 @@ public:
 
 private:
     using Segments = kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>;
+
+    bool is_closed() const { return cshm_slot_size(transport_) == 0; }
 
     Segments segments() { return started_ ? this->getSegmentsForOutput() : Segments(); }
 
@@ -331,7 +334,7 @@ public:
     }
 
     // Messages until the peer closes: `for (const auto& message : channel.messages()) use(message.get())`.
-    detail::Messages<BasicCapnpChannel, Reader> messages() {
+    detail::Messages<BasicCapnpChannel, Reader> messages() & {
         return detail::Messages<BasicCapnpChannel, Reader>(this);
     }
 

@@ -16,13 +16,14 @@ fn crate_file(path: &str) -> PathBuf {
 }
 
 /// In the order of the header.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "version",
     "status",
     "failure",
     "arguments",
     "config",
     "lifecycle",
+    "left",
     "look",
     "send",
     "receive",

@@ -1,6 +1,7 @@
 //! Each function from its two ends, and each misuse that can be seen.
 
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr::{null, null_mut};
 use std::slice;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
@@ -8,7 +9,9 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use crate::arguments::{CSHM_FOREVER, CSHM_NOW};
 use crate::config::*;
 use crate::failure::*;
+use crate::fork;
 use crate::handle::cshm_transport;
+use crate::left::*;
 use crate::lifecycle::*;
 use crate::listen::*;
 use crate::look::*;
@@ -563,6 +566,49 @@ fn misuse_is_an_error() {
     assert_eq!(closed[0], CSHM_OK, "closing twice closes once");
     assert_eq!(call!(cshm_slot_size(b.0)), 0);
     assert_eq!(recv(&a), Err(CSHM_CLOSED), "the peer knows");
+}
+
+#[test]
+fn what_is_open_may_outlive_its_transport() {
+    // Reservation, message: each is used, ended, and ended in another order than it was opened.
+    let (a, b) = small();
+    let (a, b) = (ManuallyDrop::new(a), ManuallyDrop::new(b));
+    let (mut slot, mut message) = (NO_SLOT, NO_MESSAGE);
+    assert_eq!(send(&a, b"x"), CSHM_OK);
+    assert_eq!(call!(cshm_recv(b.0, CSHM_NOW, &mut message)), CSHM_OK);
+    assert_eq!(call!(cshm_batch_begin(b.0)), CSHM_OK);
+    assert_eq!(call!(cshm_reserve(b.0, CSHM_NOW, &mut slot)), CSHM_OK);
+    assert_eq!(call!(cshm_free_later(b.0)), CSHM_OK);
+    assert_eq!(recv(&a), Err(CSHM_CLOSED), "it is closed");
+    for _ in 0..2 {
+        assert_eq!((call!(cshm_commit(b.0, 1)), call!(cshm_slot_size(b.0))), (CSHM_HANDLE_CLOSED, 0));
+    }
+    assert_eq!(call!(cshm_batch_publish(b.0, null_mut())), CSHM_HANDLE_CLOSED);
+    assert_eq!(call!(cshm_release(b.0)), CSHM_HANDLE_CLOSED);
+    assert!(fork::knows(b.0), "the reservation is not ended");
+    assert_eq!(call!(cshm_abort(b.0)), CSHM_HANDLE_CLOSED);
+    assert!(!fork::knows(b.0), "the last that was open has ended");
+
+    // A window of one that was closed before it is given up, and nothing.
+    assert_eq!(call!(cshm_window_wait_for(a.0, 0, CSHM_NOW)), CSHM_OK);
+    assert_eq!((call!(cshm_close(a.0)), call!(cshm_free_later(a.0))), (CSHM_OK, CSHM_OK));
+    assert!(fork::knows(a.0));
+    assert_eq!(call!(cshm_window_close(a.0)), CSHM_HANDLE_CLOSED);
+    assert!(!fork::knows(a.0));
+    let (idle, _peer) = small();
+    let idle = ManuallyDrop::new(idle);
+    assert_eq!(call!(cshm_free_later(idle.0)), CSHM_OK);
+    assert!(!fork::knows(idle.0));
+    assert_eq!(call!(cshm_free_later(null_mut())), CSHM_OK);
+
+    // What was ended after the close does not keep it.
+    let (other, _peer) = small();
+    let other = ManuallyDrop::new(other);
+    assert_eq!(call!(cshm_reserve(other.0, CSHM_NOW, &mut slot)), CSHM_OK);
+    assert_eq!((call!(cshm_close(other.0)), call!(cshm_abort(other.0))), (CSHM_OK, CSHM_HANDLE_CLOSED));
+    assert!(fork::knows(other.0));
+    assert_eq!(call!(cshm_free_later(other.0)), CSHM_OK);
+    assert!(!fork::knows(other.0));
 }
 
 #[test]

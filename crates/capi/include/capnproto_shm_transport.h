@@ -516,7 +516,7 @@ cshm_status cshm_stats_of(const char *name,
                           struct cshm_stats *out);
 
 // Closes a transport as cshm_close() does, and frees it once what was open has been ended, by cshm_abort(),
-// cshm_batch_publish(), cshm_release() and cshm_window_close(): for guards that may outlive their transport, as those of C++
+// cshm_batch_publish() or cshm_batch_end(), cshm_release() and cshm_window_close(): for guards that may outlive their transport, as those of C++
 // do. Until then these and all other calls by which something open is used are CSHM_HANDLE_CLOSED. NULL is nothing. Refused
 // with CSHM_BUSY as cshm_free() is.
 cshm_status cshm_free_later(struct cshm_transport *transport);
@@ -603,6 +603,10 @@ cshm_status cshm_batch_begin(struct cshm_transport *transport);
 // of messages.
 cshm_status cshm_batch_publish(struct cshm_transport *transport,
                                size_t *count);
+
+// Publishes and ends the batch: at once, or if a reservation is open, when that is committed or aborted. For a guard that may
+// go before the reservation does.
+cshm_status cshm_batch_end(struct cshm_transport *transport);
 
 // Borrows the oldest message, in the slot it arrived in, until cshm_release(). It is the shared memory itself,
 // mapped read-only: it trusts the peer to leave a committed slot alone. For a peer that is not trusted use

@@ -517,7 +517,8 @@ private:
     cshm_read_slot slot_;
 };
 
-// Gathers messages that become visible together. Dropping it publishes them, like publish(), and aborts what is reserved.
+// Gathers messages that become visible together. Dropping it publishes them, like publish(), or if a slot of it is still
+// reserved, together with that one.
 template <class Policy>
 class [[nodiscard]] BasicBatch {
 public:
@@ -525,10 +526,7 @@ public:
     BasicBatch(BasicBatch&& other) noexcept : transport_(std::exchange(other.transport_, nullptr)) {}
     BasicBatch& operator=(BasicBatch&&) = delete;
     ~BasicBatch() {
-        publish();
-        if (transport_ == nullptr) return;
-        cshm_abort(transport_);
-        publish();
+        if (transport_ != nullptr) cshm_batch_end(transport_);
     }
 
     // The next slot, unless all are taken, by this batch among others.

@@ -18,6 +18,8 @@ pub(crate) struct Tx {
     /// Before what it borrows from: parts drop in order.
     pub(crate) slot: Option<WriteSlot<'static>>,
     pub(crate) batch: Option<Batch<'static>>,
+    /// Whether the batch ends with the reservation that is open in it.
+    pub(crate) batch_ends: bool,
     /// None once closed.
     producer: Option<NonNull<Producer>>,
     /// The sequence of a slot that is reserved without a guard: open until the producer has passed it. A sender waits for
@@ -63,7 +65,7 @@ pub(crate) fn closed() -> Failed {
 impl Tx {
     /// Without a half, until one is [given](Self::point).
     pub(crate) fn new(value_size: usize) -> Self {
-        Self { slot: None, batch: None, producer: None, bare: NOTHING, value_size }
+        Self { slot: None, batch: None, batch_ends: false, producer: None, bare: NOTHING, value_size }
     }
 
     /// The half that it is from now on. Nothing is open.
@@ -129,6 +131,15 @@ impl Tx {
     pub(crate) fn abort(&mut self) {
         self.slot = None;
         self.bare = NOTHING;
+        self.end_batch_with_reservation();
+    }
+
+    /// Publishes the batch, if it was to end with the reservation that has just ended.
+    pub(crate) fn end_batch_with_reservation(&mut self) {
+        if self.batch_ends {
+            self.batch = None;
+            self.batch_ends = false;
+        }
     }
 
     /// Why the half is not idle.

@@ -47,7 +47,7 @@ pub(crate) fn open(tx: &mut Tx, rx: &Rx) -> u8 {
     let mut open = 0;
     for (is, what) in [
         (tx.has_reserved(), RESERVATION),
-        (tx.batch.is_some(), BATCH),
+        (tx.batch.is_some() && !tx.batch_ends, BATCH),
         (rx.holds_message(), MESSAGE),
         (rx.window.is_some(), WINDOW),
     ] {
@@ -85,7 +85,7 @@ unsafe fn end(handle: *mut cshm_transport, what: u8) {
 }
 
 /// Closes a transport as cshm_close() does, and frees it once what was open has been ended, by cshm_abort(),
-/// cshm_batch_publish(), cshm_release() and cshm_window_close(): for guards that may outlive their transport, as those of C++
+/// cshm_batch_publish() or cshm_batch_end(), cshm_release() and cshm_window_close(): for guards that may outlive their transport, as those of C++
 /// do. Until then these and all other calls by which something open is used are CSHM_HANDLE_CLOSED. NULL is nothing. Refused
 /// with CSHM_BUSY as cshm_free() is.
 #[unsafe(no_mangle)]

@@ -166,6 +166,7 @@ unsafe extern "C" fn commit_after_a_look(transport: *mut cshm_transport, len: us
         if let Some(slot) = tx.slot.take() {
             slot.commit(len);
         }
+        tx.end_batch_with_reservation();
         Ok(())
     })
 }
@@ -279,12 +280,32 @@ pub unsafe extern "C" fn cshm_batch_publish(
             return Err(busy("a reservation is open; commit or abort it first"));
         }
         let Some(batch) = tx.batch.take() else {
-            return Err(tx.nothing("no batch is open"));
+            return Err(tx.no_batch());
         };
         let published = batch.publish();
         if !count.is_null() {
             // SAFETY: the header's contract.
             unsafe { output("count", count) }?.write(published);
+        }
+        Ok(())
+    });
+    // SAFETY: the header's contract.
+    unsafe { left::ended(transport, left::BATCH, status) }
+}
+
+/// Publishes and ends the batch: at once, or if a reservation is open, when that is committed or aborted. For a guard that may
+/// go before the reservation does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cshm_batch_end(transport: *mut cshm_transport) -> cshm_status {
+    let status = guarded(|| {
+        // SAFETY: the header's contract.
+        let tx = unsafe { cshm_transport::tx(transport) }?;
+        if tx.batch.is_none() || tx.batch_ends {
+            return Err(tx.no_batch());
+        }
+        tx.batch_ends = true;
+        if !tx.has_reserved() {
+            tx.end_batch_with_reservation();
         }
         Ok(())
     });
@@ -344,6 +365,11 @@ impl Tx {
             return closed();
         }
         Failed::detailed(CSHM_NOTHING_OPEN, what)
+    }
+
+    #[cold]
+    fn no_batch(&self) -> Failed {
+        self.nothing("no batch is open")
     }
 
     #[cold]

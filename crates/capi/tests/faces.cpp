@@ -584,10 +584,11 @@ void outlived() {
         CHECK(batch->try_send("5"));
         slot = batch->try_reserve();
         batch.reset();
-        CHECK_STATUS(slot->commit(1), CSHM_NOTHING_OPEN);
-        slot.reset();
-        CHECK(moved_b.recv().text() == "5");
         CHECK(!moved_b.try_recv());
+        (*slot)[0] = '6';
+        slot->commit(1);
+        CHECK(moved_b.recv().text() == "5");
+        CHECK(moved_b.recv().text() == "6");
         moved_a.send("goes on");
     }
     auto values = Channel<Order>::create(name);

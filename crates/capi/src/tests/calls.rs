@@ -589,6 +589,28 @@ fn what_is_open_may_outlive_its_transport() {
     assert_eq!(call!(cshm_abort(b.0)), CSHM_HANDLE_CLOSED);
     assert!(!fork::knows(b.0), "the last that was open has ended");
 
+    // A batch ends with what is reserved in it, and is no more what keeps a transport.
+    let (c, d) = small();
+    let c = ManuallyDrop::new(c);
+    for commits in [false, true] {
+        assert_eq!((call!(cshm_batch_begin(c.0)), send(&c, b"y")), (CSHM_OK, CSHM_OK));
+        assert_eq!(call!(cshm_reserve(c.0, CSHM_NOW, &mut slot)), CSHM_OK);
+        assert_eq!((call!(cshm_batch_end(c.0)), call!(cshm_batch_end(c.0))), (CSHM_OK, CSHM_NOTHING_OPEN));
+        assert_eq!(call!(cshm_batch_publish(c.0, null_mut())), CSHM_BUSY);
+        assert_eq!(recv(&d), Err(CSHM_EMPTY));
+        let end = if commits { call!(cshm_commit(c.0, 1)) } else { call!(cshm_abort(c.0)) };
+        assert_eq!(end, CSHM_OK);
+        assert_eq!(recv(&d).as_deref(), Ok(&b"y"[..]));
+    }
+    assert_eq!(recv(&d).map(|message| message.len()), Ok(1), "the one that was committed");
+    assert_eq!((call!(cshm_batch_begin(c.0)), call!(cshm_batch_end(c.0))), (CSHM_OK, CSHM_OK));
+    assert_eq!(call!(cshm_batch_begin(c.0)), CSHM_OK);
+    assert_eq!(call!(cshm_reserve(c.0, CSHM_NOW, &mut slot)), CSHM_OK);
+    assert_eq!((call!(cshm_batch_end(c.0)), call!(cshm_free_later(c.0))), (CSHM_OK, CSHM_OK));
+    assert!(fork::knows(c.0));
+    assert_eq!(call!(cshm_abort(c.0)), CSHM_HANDLE_CLOSED);
+    assert!(!fork::knows(c.0));
+
     // A window of one that was closed before it is given up, and nothing.
     assert_eq!(call!(cshm_window_wait_for(a.0, 0, CSHM_NOW)), CSHM_OK);
     assert_eq!((call!(cshm_close(a.0)), call!(cshm_free_later(a.0))), (CSHM_OK, CSHM_OK));

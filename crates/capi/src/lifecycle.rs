@@ -169,10 +169,16 @@ pub unsafe extern "C" fn cshm_from_fds(
 
 /// # Safety
 ///
-/// The descriptors are the caller's to give away.
+/// The descriptors are the caller's to give away, if they are open.
 #[cfg(target_os = "linux")]
 unsafe fn from_fds(fds: [c_int; 2], config: &Config) -> Outcome<Transport> {
     use std::os::fd::{FromRawFd, OwnedFd};
+    for fd in fds {
+        // SAFETY: it looks at the number alone.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            return Err(Failed::detailed(CSHM_INVALID_ARGUMENT, format_args!("{fd} is no open descriptor")));
+        }
+    }
     // SAFETY: the caller's promise.
     let descriptors = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(Transport::from_fds(descriptors, config)?)

@@ -468,6 +468,9 @@ fn an_anonymous_channel_goes_by_its_descriptors() {
     let (mut a, mut b, mut fds) = (null_mut(), null_mut(), [-1; 2]);
     assert_eq!(call!(cshm_from_fds(fds.as_ptr(), null(), &mut b)), CSHM_INVALID_ARGUMENT);
     assert_eq!(call!(cshm_pair(settings.0, &mut a, fds.as_mut_ptr())), CSHM_OK);
+    // One that is not open stays the caller's, and so does the other.
+    assert_eq!(call!(cshm_from_fds([fds[0], c_int::MAX].as_ptr(), null(), &mut b)), CSHM_INVALID_ARGUMENT);
+    assert_eq!(last_error(), format!("{} is no open descriptor", c_int::MAX));
     assert_eq!(call!(cshm_from_fds(fds.as_ptr(), settings.0, &mut b)), CSHM_OK);
     let (a, b) = (Handle(a), Handle(b));
     assert_eq!(send(&a, b"no name"), CSHM_OK);

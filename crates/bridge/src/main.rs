@@ -1,6 +1,7 @@
 //! The program `capnp-shm-bridge`.
 
 mod args;
+mod said;
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
@@ -14,11 +15,10 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Args;
+use crate::said::Said;
 
 /// How often figures are shown.
 const SECOND: Duration = Duration::from_secs(1);
-/// Names of which it is known what was said last.
-const SAID: usize = 1000;
 
 enum Exit {
     Success = 0,
@@ -113,8 +113,7 @@ struct Display {
     json: bool,
     line: Option<ProgressBar>,
     last: HashMap<String, Figures>,
-    /// What was said last of each channel.
-    said: HashMap<String, String>,
+    said: Said,
 }
 
 impl Display {
@@ -124,7 +123,7 @@ impl Display {
                 .unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
-        Self { json, line, last: HashMap::new(), said: HashMap::new() }
+        Self { json, line, last: HashMap::new(), said: Said::default() }
     }
 
     /// Channels go on if nobody reads it.
@@ -137,16 +136,9 @@ impl Display {
 
     /// Says it, but not again and again.
     fn event(&mut self, name: &str, event: &Event) {
-        let text = event.to_string();
-        if self.said.get(name) == Some(&text) && matches!(event, Event::Refused(_)) {
-            return;
+        if let Some(text) = self.said.news(name, event) {
+            self.say(&printable(&format!("{name}: {text}")));
         }
-        self.say(&printable(&format!("{name}: {text}")));
-        // Names may come from anywhere, and ever new ones.
-        if self.said.len() >= SAID {
-            self.said.clear();
-        }
-        self.said.insert(name.to_owned(), text);
     }
 
     fn figures(&mut self, all: &[Figures]) -> io::Result<()> {

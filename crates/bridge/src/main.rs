@@ -1,6 +1,7 @@
 //! The program `capnp-shm-bridge`.
 
 mod args;
+mod runtimes;
 mod said;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ enum News {
 }
 
 fn main() -> ExitCode {
+    runtimes::let_receivers_wait();
     match run(&Args::parse()) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) => {

@@ -171,3 +171,53 @@ fn arguments_that_cannot_be_are_refused() {
         assert!(found == code && said.contains(text), "{args:?}: {found}, {said}");
     }
 }
+
+/// A process that gets no further threads. Given back when dropped.
+#[cfg(target_os = "linux")]
+struct NoThreads {
+    pids: std::path::PathBuf,
+}
+
+#[cfg(target_os = "linux")]
+impl NoThreads {
+    /// None where whoever runs this may make no control group: the limit of a user does not bind root, and is everybody's else.
+    fn of(process: u32) -> Option<Self> {
+        let pids = std::path::Path::new("/sys/fs/cgroup/pids").join(format!("t-bridge-{process}"));
+        std::fs::create_dir(&pids).ok()?;
+        let group = Self { pids };
+        group.set("cgroup.procs", &process.to_string())?;
+        group.set("pids.max", "1")?;
+        Some(group)
+    }
+
+    fn set(&self, file: &str, value: &str) -> Option<()> {
+        std::fs::write(self.pids.join(file), value).ok()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for NoThreads {
+    fn drop(&mut self) {
+        let members = std::fs::read_to_string(self.pids.join("cgroup.procs")).unwrap_or_default();
+        for process in members.lines() {
+            let _ = std::fs::write("/sys/fs/cgroup/pids/cgroup.procs", process);
+        }
+        let _ = std::fs::remove_dir(&self.pids);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_bridge_that_gets_no_thread_says_so_and_bridges_once_it_does() {
+    let world = World::new(&["x"]);
+    let (mut near, _far) = (world.bridge_a(&[]), world.bridge_b(&[]));
+    let Some(group) = NoThreads::of(near.child.id()) else {
+        return println!("not tested: no control group of processes can be made here");
+    };
+    let mut a = world.create("x");
+    near.hears("the system gives no thread");
+    drop(group);
+    let mut b = world.open("x");
+    a.send(b"after all").unwrap();
+    assert_eq!(receive(&mut b).unwrap(), b"after all");
+}

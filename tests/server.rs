@@ -94,6 +94,8 @@ fn a_name_belongs_to_one_server() {
     let server = Server::<Transport>::bind(&name, &config()).unwrap();
     let second = Server::<Transport>::bind(&name, &config());
     assert!(matches!(second, Err(CreateError::InUse { .. })), "{second:?}");
+    let said = second.unwrap_err().to_string();
+    assert!(said.contains("in use by a live side A or server"), "{said}");
     drop(server);
     drop(Server::<Transport>::bind(&name, &config()).unwrap());
     let long = "x".repeat(60);

@@ -167,8 +167,8 @@ pub enum CreateError {
     /// An invalid name, size or option.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A live side A holds the name.
-    #[error("channel {name:?} is in use by a live side A; choose another name or end that process")]
+    /// A live side A, or a live server, holds the name.
+    #[error("{name:?} is in use by a live side A or server; choose another name or end that process")]
     InUse {
         /// The name asked for.
         name: String,

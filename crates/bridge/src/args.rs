@@ -53,6 +53,9 @@ pub struct Args {
     /// Memory that one channel may take here, in MiB
     #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     memory: u64,
+    /// Channels that other bridges may have here at once, clients of a server too
+    #[arg(long, value_name = "NUMBER", default_value = "256", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    channels: u64,
     /// Directory of the channels [default: $CAPNPROTO_SHM_DIR, else the system's]
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
@@ -106,6 +109,7 @@ impl Args {
         options.timeout = self.timeout;
         options.window = self.window;
         options.memory = self.memory << 20;
+        options.channels = self.channels as usize;
         options
     }
 }

@@ -233,8 +233,13 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Option<JoinHandle<()>> {
             true,
         );
     }
-    let side = if of_server { Side::B } else { Side::A };
-    let Some(place) = shared.place(&hello.name, side) else {
+    if shared.is_full() {
+        let most = shared.options.channels;
+        let reason = format!("other bridges have {most} channels here, and may have no more (--channels)");
+        shared.report(&hello.name, &Event::Refused(Refusal::Here(reason.clone())));
+        return refuse(&hello.name, reason, false);
+    }
+    let Some(place) = shared.place(&hello.name, shared.answering_side()) else {
         let reason = match shared.side_of(&hello.name) {
             Some(Side::B) => "a channel of this name was created at both machines; end one of the two",
             _ => {

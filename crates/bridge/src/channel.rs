@@ -112,7 +112,7 @@ pub(crate) fn ask(
         }
     };
     place.bridged(transport.stats_handle());
-    Ok(Some(carry(transport, &link, window, options.timeout, &shared.leave)?))
+    Ok(Some(carry(transport, &link, window, options, &shared.leave)?))
 }
 
 /// Tells the other bridge that there is nothing to join.
@@ -181,5 +181,5 @@ pub(crate) fn answer(
         return Err(error.into());
     }
     place.bridged(transport.stats_handle());
-    Ok(Some(carry(transport, &link, hello.window, options.timeout, &shared.leave)?))
+    Ok(Some(carry(transport, &link, hello.window, options, &shared.leave)?))
 }

@@ -22,6 +22,12 @@ use zenoh::bytes::ZBytes;
 pub(crate) const HEADER: usize = 40;
 /// Bytes before each message.
 pub(crate) const LENGTH: usize = 4;
+
+/// Bytes that messages take in frames, at most, for each slot: credit counts slots, a message is not longer than its slots, and
+/// has its length before it.
+pub(crate) fn most_bytes(slot_size: u64) -> u64 {
+    slot_size + (LENGTH + HEADER) as u64
+}
 const MAGIC: [u8; 4] = *b"CSB1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use zenoh::bytes::ZBytes;
 
 use crate::credit::Credit;
 use crate::figures::Counters;
-use crate::frame::{End, HEADER, Header, Kind, LENGTH, end_of};
+use crate::frame::{End, HEADER, Header, Kind, end_of, most_bytes};
 use crate::hello::Lane;
 use crate::place::{Misfit, Placed, place, slots_of};
 use crate::queue::{Piece, Queue};
@@ -207,9 +207,8 @@ impl Inbox {
                 Err(Misfit::Ended(_)) => {}
             }
         }
-        // Slots are what credit counts; their messages are not longer, and each has its length before it.
-        let most = (self.credit.window().saturating_add(self.lane.slot_count as u64))
-            .saturating_mul(self.lane.slot_size as u64 + (LENGTH + HEADER) as u64);
+        let slots = self.credit.window().saturating_add(self.lane.slot_count as u64);
+        let most = slots.saturating_mul(most_bytes(self.lane.slot_size as u64));
         if state.queue.bytes().saturating_add(bytes) > most {
             return self.break_off(state, "it sends more than it has credit for");
         }
@@ -274,6 +273,11 @@ impl Inbox {
             }
             state = self.granted.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The other bridge has room for more than it says to have.
+    pub(crate) fn unacknowledged(&self) {
+        self.break_off(&mut self.lock(), "it places what it does not acknowledge");
     }
 
     /// Makes the sender stop. Whoever calls this interrupts its wait for a message.

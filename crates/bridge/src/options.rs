@@ -38,12 +38,14 @@ pub struct Options {
     pub timeout: Duration,
     /// Slots that may be on their way in each direction; by default what 4 MiB hold, and at least a ring.
     pub window: Option<u64>,
-    /// Bytes of memory that one channel may take here.
+    /// Bytes of memory that one channel may take here. As much again may be kept of what the other bridge has not acknowledged.
     pub memory: u64,
+    /// Channels that other bridges may have here at once.
+    pub channels: usize,
 }
 
 impl Options {
-    /// Bridges the channel `name` under `key`, whichever side is here; five seconds of timeout, 1 GiB of memory.
+    /// Bridges the channel `name` under `key`, whichever side is here; five seconds of timeout, 1 GiB of memory, 256 channels.
     pub fn new(name: &str, key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -54,6 +56,7 @@ impl Options {
             timeout: Duration::from_secs(5),
             window: None,
             memory: 1 << 30,
+            channels: 256,
         }
     }
 }

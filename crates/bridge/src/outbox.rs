@@ -32,6 +32,8 @@ struct Sent {
     /// Of the last frame.
     number: u64,
     kept: VecDeque<(u64, ZBytes)>,
+    /// Bytes of those.
+    bytes: u64,
 }
 
 impl Outbox {
@@ -58,9 +60,14 @@ impl Outbox {
         sent.number += 1;
         let payload = frame.finish(&self.header(kind, false, sent.number));
         let number = sent.number;
-        sent.kept.push_back((number, payload.clone()));
+        sent.keep(number, payload.clone());
         self.kept.store(sent.kept.len(), Ordering::Relaxed);
         self.publisher.put(payload).wait().map_err(BridgeError::zenoh("send"))
+    }
+
+    /// Bytes that are kept until the other bridge has them.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.lock().bytes
     }
 
     pub(crate) fn send_end(&self, kind: Kind, end: End) -> Result<(), BridgeError> {
@@ -114,10 +121,17 @@ impl Outbox {
 }
 
 impl Sent {
+    fn keep(&mut self, number: u64, payload: ZBytes) {
+        self.bytes += payload.len() as u64;
+        self.kept.push_back((number, payload));
+    }
+
     /// Lets go of what the other bridge has.
     fn forget(&mut self, acknowledged: u64) {
-        while self.kept.front().is_some_and(|(number, _)| *number <= acknowledged) {
-            self.kept.pop_front();
+        let has =
+            |kept: &VecDeque<(u64, ZBytes)>| kept.front().is_some_and(|(number, _)| *number <= acknowledged);
+        while has(&self.kept) {
+            self.bytes -= self.kept.pop_front().map_or(0, |(_, payload)| payload.len() as u64);
         }
     }
 }

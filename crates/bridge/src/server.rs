@@ -125,7 +125,7 @@ fn pass_client_on(
     match accepted {
         Ok((link, window)) => {
             place.bridged(client.stats_handle());
-            Ok(Some(carry(client, &link, window, shared.options.timeout, &shared.leave)?))
+            Ok(Some(carry(client, &link, window, &shared.options, &shared.leave)?))
         }
         Err(refusal) => {
             // To the client it is as if its server had died.
@@ -172,5 +172,5 @@ pub(crate) fn answer_client(
     // Whoever asked waits for further answers until this is gone.
     drop(query);
     place.bridged(transport.stats_handle());
-    Ok(Some(carry(transport, &link, hello.window, shared.options.timeout, &shared.leave)?))
+    Ok(Some(carry(transport, &link, hello.window, &shared.options, &shared.leave)?))
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::ending::Ending;
 use crate::error::BridgeError;
-use crate::frame::{End, Frame, Kind};
+use crate::frame::{End, Frame, Kind, most_bytes};
 use crate::hello::slots_for;
 use crate::link::{Beat, Link};
+use crate::options::Options;
 use crate::place::{Misfit, length_at, misfit};
 use crate::queue::Piece;
 use crate::work::Stop;
@@ -30,17 +31,19 @@ pub(crate) fn carry(
     transport: Transport,
     link: &Link,
     window: u64,
-    timeout: Duration,
+    options: &Options,
     leave: &AtomicBool,
 ) -> Result<Ending, BridgeError> {
+    let timeout = options.timeout;
     let interrupter = transport.interrupter();
     let (producer, consumer) = transport.split();
+    let bounds = Bounds::new(window, consumer.slot_size(), consumer.slot_count(), options.memory);
     link.inbox.lend(producer);
     thread::scope(|scope| {
         let sender = thread::Builder::new()
             .name("bridge: send".into())
             .spawn_scoped(scope, || {
-                let ended = send(consumer, link, window);
+                let ended = send(consumer, link, bounds);
                 link.inbox.look();
                 ended
             })
@@ -76,8 +79,32 @@ pub(crate) fn carry(
     })
 }
 
+/// How far this bridge goes with what the other one says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    /// Slots that are sent beyond those that the other bridge has placed.
+    window: u64,
+    /// Bytes that are kept until the other bridge has them.
+    kept: u64,
+}
+
+impl Bounds {
+    /// For a ring of these slots; a window that is larger than the memory is not used up.
+    fn new(window: u64, slot_size: usize, slot_count: usize, memory: u64) -> Self {
+        let (slots, each) = (slot_count as u64, most_bytes(slot_size as u64));
+        let window = window.min((memory / each).max(slots));
+        // A frame tells first what came, then what was placed: what is placed in between comes on top, a window at most.
+        let kept = (2 * window + 2 * slots) * each + FRAME_BYTES as u64;
+        Self { window, kept }
+    }
+}
+
 /// What the program here sends goes out. Returns how it ended, unless it was told to stop.
-fn send(mut consumer: Consumer, link: &Link, window: u64) -> Result<Option<End>, BridgeError> {
+fn send(
+    mut consumer: Consumer,
+    link: &Link,
+    Bounds { window, kept }: Bounds,
+) -> Result<Option<End>, BridgeError> {
     let (inbox, slot_size) = (&link.inbox, consumer.slot_size());
     let (mut used, mut hint) = (0, 0);
     loop {
@@ -129,6 +156,9 @@ fn send(mut consumer: Consumer, link: &Link, window: u64) -> Result<Option<End>,
             // What was received from the program here is lost with it.
             consumer.abandon();
             return Err(error);
+        }
+        if link.outbox.kept_bytes() > kept {
+            inbox.unacknowledged();
         }
     }
 }
@@ -305,5 +335,20 @@ impl Keeper<'_> {
             outbox.note(work.ask)?;
         }
         outbox.note(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_used_up_to_the_memory_here_and_for_a_ring_at_least() {
+        let each = most_bytes(64);
+        let window = |window, memory| Bounds::new(window, 64, 16, memory).window;
+        assert_eq!(window(100, 1000 * each), 100);
+        assert_eq!(window(u64::MAX, 1000 * each), 1000);
+        assert_eq!(window(u64::MAX, 1), 16);
+        assert!(Bounds::new(u64::MAX, 64, 16, 1 << 20).kept < 3 << 20);
     }
 }

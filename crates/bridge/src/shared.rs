@@ -154,6 +154,17 @@ impl Shared {
         self.live().values().find(|live| live.name == name).map(|live| live.side)
     }
 
+    /// Whether other bridges have as many channels here as they may.
+    pub(crate) fn is_full(&self) -> bool {
+        let answers = self.answering_side();
+        self.live().values().filter(|live| live.side == answers).count() >= self.options.channels
+    }
+
+    /// Which side this bridge is in the sessions that other bridges asked for.
+    pub(crate) fn answering_side(&self) -> Side {
+        if self.options.server { Side::B } else { Side::A }
+    }
+
     /// Of all sessions, in the order of the names.
     pub(crate) fn figures(&self) -> Vec<Figures> {
         let mut figures: Vec<_> = self.live().values().map(figures_of).collect();

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use capnproto_shm_transport::{RecvError, Transport};
+use capnproto_shm_transport::{RecvError, SendError, Transport};
 use common::*;
 use zenoh::Wait;
 
@@ -135,6 +135,41 @@ fn what_is_no_frame_is_counted_and_does_no_harm() {
     assert!(matches!(receive(&mut b), Err(RecvError::PeerDead)));
     far.hears("breaks the protocol");
     drop(token);
+}
+
+#[test]
+fn what_is_placed_and_never_acknowledged_is_not_kept_without_end() {
+    let world = World::new(&["x"]);
+    let mut far = world.bridge_b(&["--memory", "1"]);
+    let zenoh = stranger(&world);
+    let boundless =
+        hello(1, "x", 16, "\"Bytes\"").replace("\"window\": 16", &format!("\"window\": {}", u64::MAX));
+    assert_eq!(answers(&zenoh, &boundless)["Accepted"]["window"], 65536);
+    let _token = zenoh.liveliness().declare_token("t/x/0000000000000005/asks").wait().unwrap();
+    let mut b = world.open("x");
+    far.hears("bridged");
+    // It says to have placed everything, and to have received nothing.
+    let mut lie = frame(1, 1, &[&4u32.to_le_bytes()[..], b"good"].concat());
+    lie[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+    zenoh.put("t/x/0000000000000005/asks", lie).wait().unwrap();
+    assert_eq!(receive(&mut b).unwrap(), b"good");
+    // Twenty times as much as may be kept.
+    let ended = (0..1 << 20).find_map(|_| b.send(&[7; 64]).err());
+    assert!(matches!(ended, Some(SendError::PeerDead)), "{ended:?}");
+    far.hears("it places what it does not acknowledge");
+}
+
+#[test]
+fn channels_that_others_make_here_are_limited() {
+    let world = World::new(&["--all"]);
+    let mut far = world.bridge_b(&["--channels", "1"]);
+    let zenoh = stranger(&world);
+    assert_eq!(answers(&zenoh, &hello(1, "x", 16, "\"Bytes\""))["Accepted"]["window"], 65536);
+    let asked = zenoh.get("t/y/hello").payload(hello(1, "y", 16, "\"Bytes\""));
+    let reply = asked.timeout(LONG).wait().unwrap().recv().unwrap();
+    let answer = String::from_utf8(reply.result().unwrap().payload().to_bytes().to_vec()).unwrap();
+    assert!(answer.contains("Refused") && answer.contains("--channels"), "{answer}");
+    far.hears("other bridges have 1 channels here");
 }
 
 #[test]

@@ -233,12 +233,6 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Option<JoinHandle<()>> {
             true,
         );
     }
-    if shared.is_full() {
-        let most = shared.options.channels;
-        let reason = format!("other bridges have {most} channels here, and may have no more (--channels)");
-        shared.report(&hello.name, &Event::Refused(Refusal::Here(reason.clone())));
-        return refuse(&hello.name, reason, false);
-    }
     let Some(place) = shared.place(&hello.name, shared.answering_side()) else {
         let reason = match shared.side_of(&hello.name) {
             Some(Side::B) => "a channel of this name was created at both machines; end one of the two",
@@ -249,6 +243,13 @@ fn take_hello(shared: &Arc<Shared>, query: Query) -> Option<JoinHandle<()>> {
         };
         return refuse(&hello.name, reason.to_owned(), false);
     };
+    let most = shared.options.channels;
+    if shared.answers() > most {
+        let reason =
+            format!("other bridges have all the channels here that they may have ({most}); raise --channels");
+        shared.report(&hello.name, &Event::Refused(Refusal::Here(reason.clone())));
+        return refuse(&hello.name, reason, false);
+    }
     let (shared, name) = (Arc::clone(shared), hello.name.clone());
     started(&Arc::clone(&shared), &name, move || {
         let done = if of_server {

@@ -10,7 +10,8 @@ const SHARE: u64 = 16;
 pub(crate) struct Credit {
     /// What the other bridge may send beyond what is placed here.
     window: u64,
-    /// Slots of ours that the other bridge has placed.
+    /// Slots of ours that were sent, and how many of them the other bridge has placed.
+    used: AtomicU64,
     granted: AtomicU64,
     /// Slots of its that are placed here, and how many of them it was told of.
     placed: AtomicU64,
@@ -20,7 +21,17 @@ pub(crate) struct Credit {
 impl Credit {
     pub(crate) fn new(window: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { window, granted: zero(), placed: zero(), told: zero() }
+        Self { window, used: zero(), granted: zero(), placed: zero(), told: zero() }
+    }
+
+    /// Slots are about to be sent.
+    pub(crate) fn use_up(&self, slots: u64) {
+        self.used.fetch_add(slots, Ordering::SeqCst);
+    }
+
+    /// Slots of ours that were sent, or are about to be.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::SeqCst)
     }
 
     /// The other bridge says how many slots of ours it has placed. Whether that is more than it said before.
@@ -29,9 +40,9 @@ impl Credit {
         self.granted.fetch_max(placed, Ordering::SeqCst) < placed
     }
 
-    /// Slots that may be sent beyond these, if the other bridge takes so many at once.
-    pub(crate) fn left(&self, used: u64, window: u64) -> u64 {
-        window.saturating_sub(used.saturating_sub(self.granted.load(Ordering::SeqCst)))
+    /// Slots that may still be sent, if the other bridge takes so many at once.
+    pub(crate) fn left(&self, window: u64) -> u64 {
+        window.saturating_sub(self.used().saturating_sub(self.granted.load(Ordering::SeqCst)))
     }
 
     /// Slots were placed here, or will never be.

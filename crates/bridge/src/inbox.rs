@@ -25,7 +25,8 @@ pub(crate) struct Inbox {
     began: Instant,
     lane: Lane,
     pub(crate) credit: Credit,
-    /// Frames of ours that the other bridge has.
+    /// Frames of ours that were sent, and how many of them the other bridge has.
+    sent: AtomicU64,
     acknowledged: AtomicU64,
     /// Frames of its that are here.
     received: AtomicU64,
@@ -71,6 +72,7 @@ impl Inbox {
             began: Instant::now(),
             lane,
             credit: Credit::new(window),
+            sent: zero(),
             acknowledged: zero(),
             received: zero(),
             heard: zero(),
@@ -90,6 +92,11 @@ impl Inbox {
 
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// This frame is about to be sent.
+    pub(crate) fn sends(&self, number: u64) {
+        self.sent.store(number, Ordering::SeqCst);
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -128,6 +135,9 @@ impl Inbox {
             return;
         };
         self.hear();
+        if let Some(lie) = self.lie(&header) {
+            return self.break_off(&mut self.lock(), lie);
+        }
         self.acknowledged.fetch_max(header.received, Ordering::Relaxed);
         let more = self.credit.grant(header.placed);
         let mut state = self.lock();
@@ -140,6 +150,14 @@ impl Inbox {
         if state.work.any() {
             self.changed.notify_all();
         }
+    }
+
+    /// No bridge has what was not sent.
+    fn lie(&self, header: &Header) -> Option<&'static str> {
+        if header.received > self.sent.load(Ordering::SeqCst) {
+            return Some("it acknowledges frames that were not sent");
+        }
+        (header.placed > self.credit.used()).then_some("it places messages that were not sent")
     }
 
     fn in_order(&self, state: &mut State, header: &Header, payload: &ZBytes) {
@@ -254,9 +272,9 @@ impl Inbox {
         }
     }
 
-    /// Waits until the sender may use this many slots more, at least one; or tells why it is to stop.
-    pub(crate) fn wait_for_credit(&self, used: u64, window: u64) -> Result<u64, Stop> {
-        let credit = self.credit.left(used, window);
+    /// Waits until the sender may use this many slots, at least one; or tells why it is to stop.
+    pub(crate) fn wait_for_credit(&self, window: u64) -> Result<u64, Stop> {
+        let credit = self.credit.left(window);
         if credit > 0 && !self.stopping.load(Ordering::Acquire) {
             return Ok(credit);
         }
@@ -266,7 +284,7 @@ impl Inbox {
                 return Err(stop);
             }
             self.awaits_credit.store(true, Ordering::SeqCst);
-            let credit = self.credit.left(used, window);
+            let credit = self.credit.left(window);
             if credit > 0 {
                 self.awaits_credit.store(false, Ordering::SeqCst);
                 return Ok(credit);
@@ -275,7 +293,7 @@ impl Inbox {
         }
     }
 
-    /// The other bridge has room for more than it says to have.
+    /// The other bridge says to have placed more than it says to have received.
     pub(crate) fn unacknowledged(&self) {
         self.break_off(&mut self.lock(), "it places what it does not acknowledge");
     }
@@ -404,6 +422,26 @@ mod tests {
             assert_eq!(inbox.wrong(), None);
             comes(behind, 3);
             assert!(inbox.wrong().is_some_and(|what| what.contains("behind its end")), "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_cannot_have_come() {
+        let lane: Lane =
+            serde_json::from_str(r#"{"slot_size": 8, "slot_count": 1, "kind": "Bytes"}"#).unwrap();
+        for (received, placed, lie) in [(3, 0, "acknowledges frames"), (2, 6, "places messages"), (2, 5, "")]
+        {
+            let inbox = Inbox::new(7, lane, 1);
+            inbox.sends(2);
+            inbox.credit.use_up(5);
+            let header = Header { kind: Kind::Note, again: false, session: 7, number: 0, received, placed };
+            inbox.take(&Frame::with_capacity(0).finish(&header));
+            let wrong = inbox.wrong().unwrap_or_default();
+            assert!(
+                wrong.contains(lie) && wrong.is_empty() == lie.is_empty(),
+                "{received}, {placed}: {wrong:?}"
+            );
+            assert_eq!(inbox.stopped().is_some(), !lie.is_empty());
         }
     }
 }

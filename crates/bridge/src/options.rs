@@ -38,9 +38,10 @@ pub struct Options {
     pub timeout: Duration,
     /// Slots that may be on their way in each direction; by default what 4 MiB hold, and at least a ring.
     pub window: Option<u64>,
-    /// Bytes of memory that one channel may take here. As much again may be kept of what the other bridge has not acknowledged.
+    /// Bytes of memory that one channel may take here. What the other bridge has not acknowledged is kept besides: a window, at
+    /// most twice this or two rings.
     pub memory: u64,
-    /// Channels that other bridges may have here at once.
+    /// Channels that other bridges may have here at once, clients of a server too. A hello beyond them is refused.
     pub channels: usize,
 }
 

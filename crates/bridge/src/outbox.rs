@@ -5,7 +5,7 @@
 //! for what it misses.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use zenoh::Wait;
@@ -23,8 +23,9 @@ pub(crate) struct Outbox {
     /// What came the other way, which every frame tells.
     inbox: Arc<Inbox>,
     sent: Mutex<Sent>,
-    /// Frames that are kept, as far as is known without the lock.
+    /// Frames that are kept, and their bytes, as far as is known without the lock.
     kept: AtomicUsize,
+    kept_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +39,8 @@ struct Sent {
 
 impl Outbox {
     pub(crate) fn new(publisher: Publisher<'static>, session: u64, inbox: Arc<Inbox>) -> Self {
-        Self { publisher, session, inbox, sent: Mutex::default(), kept: AtomicUsize::new(0) }
+        let kept_bytes = AtomicU64::new(0);
+        Self { publisher, session, inbox, sent: Mutex::default(), kept: AtomicUsize::new(0), kept_bytes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sent> {
@@ -61,13 +63,14 @@ impl Outbox {
         let payload = frame.finish(&self.header(kind, false, sent.number));
         let number = sent.number;
         sent.keep(number, payload.clone());
-        self.kept.store(sent.kept.len(), Ordering::Relaxed);
+        self.inbox.sends(number);
+        self.show(&sent);
         self.publisher.put(payload).wait().map_err(BridgeError::zenoh("send"))
     }
 
-    /// Bytes that are kept until the other bridge has them.
+    /// Bytes that are kept until the other bridge has them. Without the lock: whoever holds it looks at credit afterwards.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.lock().bytes
+        self.kept_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn send_end(&self, kind: Kind, end: End) -> Result<(), BridgeError> {
@@ -110,8 +113,13 @@ impl Outbox {
     fn unacknowledged(&self) -> MutexGuard<'_, Sent> {
         let mut sent = self.lock();
         sent.forget(self.inbox.acknowledged());
-        self.kept.store(sent.kept.len(), Ordering::Relaxed);
+        self.show(&sent);
         sent
+    }
+
+    fn show(&self, sent: &Sent) {
+        self.kept.store(sent.kept.len(), Ordering::Relaxed);
+        self.kept_bytes.store(sent.bytes, Ordering::Relaxed);
     }
 
     fn header(&self, kind: Kind, again: bool, number: u64) -> Header {
@@ -128,10 +136,11 @@ impl Sent {
 
     /// Lets go of what the other bridge has.
     fn forget(&mut self, acknowledged: u64) {
-        let has =
-            |kept: &VecDeque<(u64, ZBytes)>| kept.front().is_some_and(|(number, _)| *number <= acknowledged);
-        while has(&self.kept) {
-            self.bytes -= self.kept.pop_front().map_or(0, |(_, payload)| payload.len() as u64);
+        while let Some((number, payload)) = self.kept.front()
+            && *number <= acknowledged
+        {
+            self.bytes -= payload.len() as u64;
+            self.kept.pop_front();
         }
     }
 }

@@ -94,7 +94,8 @@ impl Bounds {
         let (slots, each) = (slot_count as u64, most_bytes(slot_size as u64));
         let window = window.min((memory / each).max(slots));
         // A frame tells first what came, then what was placed: what is placed in between comes on top, a window at most.
-        let kept = (2 * window + 2 * slots) * each + FRAME_BYTES as u64;
+        let most = window.saturating_add(slots).saturating_mul(2);
+        let kept = most.saturating_mul(each).saturating_add(FRAME_BYTES as u64);
         Self { window, kept }
     }
 }
@@ -106,9 +107,9 @@ fn send(
     Bounds { window, kept }: Bounds,
 ) -> Result<Option<End>, BridgeError> {
     let (inbox, slot_size) = (&link.inbox, consumer.slot_size());
-    let (mut used, mut hint) = (0, 0);
+    let mut hint = 0;
     loop {
-        let credit = match inbox.wait_for_credit(used, window) {
+        let credit = match inbox.wait_for_credit(window) {
             Ok(credit) => credit,
             Err(Stop::There(end)) => {
                 leave(consumer, end);
@@ -148,10 +149,10 @@ fn send(
                 }
             });
         }
-        used += slots;
+        inbox.credit.use_up(slots);
         hint = frame.len();
         inbox.counters.sent(frame.messages, bytes);
-        inbox.counters.credit.store(inbox.credit.left(used, window), Ordering::Relaxed);
+        inbox.counters.credit.store(inbox.credit.left(window), Ordering::Relaxed);
         if let Err(error) = link.outbox.send(Kind::Data, frame) {
             // What was received from the program here is lost with it.
             consumer.abandon();
@@ -350,5 +351,6 @@ mod tests {
         assert_eq!(window(u64::MAX, 1000 * each), 1000);
         assert_eq!(window(u64::MAX, 1), 16);
         assert!(Bounds::new(u64::MAX, 64, 16, 1 << 20).kept < 3 << 20);
+        assert_eq!(Bounds::new(u64::MAX, 64, 16, u64::MAX).window, u64::MAX / each);
     }
 }

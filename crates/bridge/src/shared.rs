@@ -154,10 +154,10 @@ impl Shared {
         self.live().values().find(|live| live.name == name).map(|live| live.side)
     }
 
-    /// Whether other bridges have as many channels here as they may.
-    pub(crate) fn is_full(&self) -> bool {
-        let answers = self.answering_side();
-        self.live().values().filter(|live| live.side == answers).count() >= self.options.channels
+    /// Sessions that other bridges asked for.
+    pub(crate) fn answers(&self) -> usize {
+        let side = self.answering_side();
+        self.live().values().filter(|live| live.side == side).count()
     }
 
     /// Which side this bridge is in the sessions that other bridges asked for.

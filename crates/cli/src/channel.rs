@@ -1,4 +1,4 @@
-//! A channel as it is printed: the stable JSON form, and what the tables are made of. `README.md` documents it.
+//! A channel as it is printed: the stable JSON form, and the parts of the tables. `README.md` documents it.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use crate::text;
 /// Counts up when a field changes its meaning or goes. New fields may come at any time.
 pub const FORMAT: u32 = 1;
 
-/// What `ls --json` prints.
+/// The output of `ls --json`.
 #[derive(Debug, Serialize)]
 pub struct Listing {
     pub format: u32,
@@ -38,7 +38,7 @@ pub struct Server {
     pub program: Option<String>,
     /// Since it took the name.
     pub age_s: Option<f64>,
-    /// What is wrong, and what to do about it.
+    /// The fault and its remedy.
     pub problem: Option<String>,
 }
 
@@ -95,14 +95,14 @@ fn age(seconds: Option<f64>) -> String {
     age.map_or_else(|| "-".to_owned(), text::age)
 }
 
-/// What `stat --json` prints of a channel.
+/// The output of `stat --json` for a channel.
 #[derive(Debug, Serialize)]
 pub struct Single {
     pub format: u32,
     pub channel: Channel,
 }
 
-/// What `stat --json` prints of a server.
+/// The output of `stat --json` for a server.
 #[derive(Debug, Serialize)]
 pub struct SingleServer {
     pub format: u32,
@@ -122,7 +122,7 @@ pub struct Channel {
     pub b: Side,
     pub a_to_b: Option<Ring>,
     pub b_to_a: Option<Ring>,
-    /// What is wrong, and what to do about it.
+    /// The fault and its remedy.
     pub problem: Option<String>,
 }
 

@@ -119,7 +119,7 @@ impl Layout {
             .fold(0, usize::saturating_add)
     }
 
-    /// The fields of a value. What the value is too short for is said to be missing.
+    /// The fields of a value. A field beyond the end of the value is printed as missing.
     pub fn print(&self, value: &[u8]) -> String {
         let (mut rest, mut parts) = (value, Vec::new());
         for Field { name, kind, count } in &self.0 {

@@ -1,4 +1,4 @@
-//! `capnp-shm`: what `ss`, `top` and `tcpdump` are to sockets, for channels of shared memory.
+//! `capnp-shm` does for channels of shared memory what `ss`, `top` and `tcpdump` do for sockets.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {
         Ok(exit) => exit.into(),
-        // Whoever read our output has seen enough.
+        // The reader of our output has seen enough.
         Err(error) if is_broken_pipe(&error) => Exit::Success.into(),
         Err(error) => {
             // Nobody may be there to read it.

@@ -1,4 +1,4 @@
-//! What the messages of a ring or of a recording are, as it is printed.
+//! The kind of the messages of a ring or of a recording, as it is printed.
 
 use capnproto_shm_transport::MessageKind;
 use serde::Serialize;

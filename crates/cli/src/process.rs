@@ -1,4 +1,4 @@
-//! What the system says of a process that a side names.
+//! The system's word on a process that a side names.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -41,7 +41,7 @@ impl Processes {
     }
 }
 
-/// The numbers of the files in a process's list of mappings. What was made without a name has none there, but a number.
+/// The numbers of the files in a process's list of mappings. A file that was made without a name has a number there all the same.
 fn mapped(maps: &[u8]) -> HashSet<u64> {
     let number = |line: &[u8]| {
         // Addresses, rights, offset, device, number, and a name that may be anything.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use capnproto_shm_transport::{ChannelInfo, RingInfo};
 
-/// What one ring did in a second.
+/// The work of one ring in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     pub messages: f64,

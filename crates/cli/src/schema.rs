@@ -70,7 +70,7 @@ impl Schemas {
         &self.request
     }
 
-    /// What decodes messages of a type.
+    /// A decoder of messages of a type.
     pub fn decoder(&self, type_id: u64) -> anyhow::Result<Decoder> {
         let source =
             self.source.as_deref().context("decoding takes the .capnp file itself: give that as --schema")?;
@@ -81,7 +81,7 @@ impl Schemas {
     }
 }
 
-/// What is missing is the tool, and no file that the user named.
+/// The tool is missing, not a file that the user named.
 fn no_tool(error: &io::Error, instead: &str) -> anyhow::Error {
     anyhow!("cannot run the `capnp` tool ({error}); install it (Debian: capnproto), or {instead}")
 }

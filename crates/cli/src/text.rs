@@ -44,7 +44,7 @@ pub fn counted(count: u64, thing: &str) -> String {
 
 /// 950, 1.2k, 34.5M: at most five characters.
 pub fn count(number: f64) -> String {
-    // What nothing adds up to is -0.
+    // An empty sum is -0.
     let mut number = number + 0.0;
     for unit in ["", "k", "M", "G", "T", "P"] {
         if number < 999.5 {

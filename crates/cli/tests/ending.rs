@@ -26,7 +26,7 @@ fn a_death_goes_through_a_relay_either_way() {
         far.send(b"last").unwrap();
         let (victim, mut survivor) = if dies == "near" { (near, far) } else { (far, near) };
         victim.abandon();
-        // What was sent comes first.
+        // The messages sent before come first.
         assert_eq!(&*survivor.recv_timeout(LONG).unwrap(), b"last");
         let end = survivor.recv_timeout(LONG).map(drop);
         assert!(matches!(end, Err(RecvError::PeerDead)), "{dies}: {end:?}");

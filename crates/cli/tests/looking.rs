@@ -105,7 +105,7 @@ fn one_channel_is_shown_in_full() {
     }
     assert!(!missing.err().contains("0ns"), "nobody waited: {}", missing.err());
     assert_eq!(place.run(&["stat", "a/b"]).code(), 1);
-    // What is broken is shown, and is a failure.
+    // A broken channel is shown, and is a failure.
     std::fs::write(place.file("broken.fs.a2b"), b"no").unwrap();
     let broken = place.run(&["stat", "broken"]);
     assert_eq!(broken.code(), 1);
@@ -201,7 +201,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     fits(&text.out());
     assert!(text.out().contains("capnp-shm rm left"), "{}", text.out());
     drop((b, other));
-    // What its maker left half made is as dead as the rest.
+    // A channel that its maker left half made is as dead as the rest.
     std::fs::remove_file(place.file("left.fs.b2a")).unwrap();
     let listing = place.run(&["ls", "--json"]).json();
     let problem = channel(&listing, "left")["problem"].clone();

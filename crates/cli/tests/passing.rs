@@ -155,7 +155,7 @@ fn cap_n_proto_is_decoded_and_its_type_named() {
     assert_eq!(decoded, "(venue = \"XETR\", time = 7)\n(venue = \"XPAR\", time = 8)\n");
 }
 
-/// What was recorded of each direction, by `info`.
+/// The recorded messages of each direction, as `info` tells them.
 fn info(place: &Place, file: &str) -> (Value, Vec<u64>) {
     let json = place.run(&["info", file, "--json"]).json();
     let counts =

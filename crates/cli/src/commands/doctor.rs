@@ -26,12 +26,12 @@ enum Level {
 #[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
-    /// What was looked at.
+    /// The subject of the check.
     check: &'static str,
     /// The channel, if it is about one.
     channel: Option<String>,
     found: String,
-    /// What to do, if anything.
+    /// The remedy, if there is one.
     advice: Option<String>,
 }
 
@@ -130,7 +130,7 @@ fn process(pid: Option<u32>) -> String {
     pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"))
 }
 
-/// What is wrong with one channel.
+/// The faults of one channel.
 fn channel(info: &ChannelInfo, processes: &mut Processes, findings: &mut Vec<Finding>) {
     let channel = Channel::of(info, [None, None], &Schemas::default(), processes);
     let name = &*channel.name;
@@ -205,7 +205,7 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// What this machine could do better.
+/// Advice about this machine.
 fn system(place: &Place, used: u64, findings: &mut Vec<Finding>) {
     let directory = place.directory();
     if let Ok(space) = rustix::fs::statvfs(&directory) {

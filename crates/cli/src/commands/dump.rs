@@ -62,7 +62,7 @@ struct Passed {
     since: Duration,
 }
 
-/// What a look at the source gave.
+/// The result of a look at the source.
 enum Next {
     Message(Passed),
     /// Nothing yet.
@@ -183,7 +183,7 @@ pub fn run(place: &Place, options: &Dump) -> anyhow::Result<Exit> {
         }
         let mut next = source.try_next(&mut bytes, began)?;
         if matches!(next, Next::Nothing) {
-            // Whoever looks on sees everything that there is before we wait.
+            // A reader of the output sees everything that there is before we wait.
             out.flush()?;
             next = source.wait_next(&mut bytes, began)?;
         }

@@ -1,4 +1,4 @@
-//! What is generated from the command line's own description: completions and man pages.
+//! Files generated from the command line's own description: completions and man pages.
 
 use std::fs;
 use std::io;

@@ -60,7 +60,7 @@ impl Batch {
     }
 }
 
-/// What all threads know.
+/// The state that all threads share.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,

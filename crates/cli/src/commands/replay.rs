@@ -72,7 +72,7 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// What was sent so far.
+/// The messages sent so far.
 struct Replayed {
     speed: f64,
     sent: u64,

@@ -11,7 +11,7 @@ use crate::args::{Place, Rm};
 use crate::channel::{channels_there, servers_there};
 use crate::{Exit, exit_of, said, text};
 
-/// What can stand under a name.
+/// The two kinds of things that can stand under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Channel,
@@ -95,7 +95,7 @@ fn would_remove(entry: &Entry, state: Option<&State>) -> anyhow::Result<()> {
     }
 }
 
-/// A channel and a server may have the same name. What is neither is asked for as a channel.
+/// A channel and a server may have the same name. A name that is neither is asked for as a channel.
 fn named(found: &Found, name: &str) -> Vec<Entry> {
     let entry = |what| Entry { name: name.to_owned(), what };
     let both = [What::Channel, What::Server].map(entry);

@@ -59,7 +59,7 @@ fn parse(opcode: u8, body: &[u8]) -> Result<Option<Record<'static>>, String> {
             let record = mcap::parse_record(opcode, body).map_err(|error| error.to_string())?;
             Ok(Some(record.into_owned()))
         }
-        // What nobody looks at is not parsed either: mcap 0.26 panics on some that are too short.
+        // Other records are not parsed: mcap 0.26 panics on some that are too short.
         _ => Ok(None),
     }
 }
@@ -133,7 +133,7 @@ impl<R: Read> Recording<R> {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read. What is damaged is an [`End`].
+    /// If the file cannot be read. Damage is an [`End`].
     pub fn next_message(&mut self) -> io::Result<Option<Recorded>> {
         while self.end.is_none() && self.read.is_empty() {
             let event = match self.reader.next_event() {

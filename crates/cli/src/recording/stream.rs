@@ -1,10 +1,10 @@
-//! What is kept of a direction of a channel, and how it stands in the file's metadata.
+//! The facts about a direction of a channel that a recording keeps, and their form in the file's metadata.
 
 use std::collections::BTreeMap;
 
 use capnproto_shm_transport::{ChannelInfo, Direction, MessageKind, RingInfo};
 
-/// What is known of one direction of a recorded channel.
+/// The facts about one direction of a recorded channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// The channel.

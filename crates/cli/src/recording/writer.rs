@@ -169,7 +169,7 @@ impl Recorder {
         self.flush_if_due()
     }
 
-    /// What was to be done when it failed.
+    /// The action that failed.
     fn cannot_write(&self) -> String {
         let present = if self.files == 1 { self.path.clone() } else { self.numbered(self.files - 1) };
         format!("cannot write {}", present.display())

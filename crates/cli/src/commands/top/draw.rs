@@ -87,7 +87,7 @@ const COLUMNS: [Column; 8] = [
     Column::new("PARK/s", 6, true, |at| sum(at, |ring| ring.parks_per_s)),
 ];
 
-/// What all columns take, with a blank between them and the sign of the chosen channel.
+/// The width of all columns, with a blank between them and the sign of the chosen channel.
 const ROOM: u16 = 12 + 9 + 6 + 8 + 6 + 8 + 6 + 6 + 7 + 2;
 
 fn number(number: f64) -> String {

@@ -1,4 +1,4 @@
-//! What `top` shows, and what keys do.
+//! The state that `top` shows, and the effects of keys.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Sort {
     }
 }
 
-/// What a key asks for beyond what is shown.
+/// A key's request that goes beyond the picture.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
     None,
@@ -50,7 +50,7 @@ pub(super) enum Action {
     SetMode { name: String, side: Side, mode: PollMode },
 }
 
-/// What keys go to.
+/// The part of the picture that receives keys.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Focus {
     List,
@@ -74,7 +74,7 @@ pub(super) struct State {
     pub(super) selected: usize,
     pub(super) detail: bool,
     pub(super) focus: Focus,
-    /// What the last action did, until the next key.
+    /// The result of the last action, until the next key.
     pub(super) message: Option<String>,
 }
 

@@ -33,7 +33,7 @@ fn send(name: &str, frames: u64) -> Outcome {
     Ok(frames_out.finish(PATIENCE)?)
 }
 
-/// What `numpy.ndarray.sum` of the frame as `uint64` is.
+/// The same as `numpy.ndarray.sum` of the frame as `uint64`.
 fn sum(frame: &[u8]) -> u64 {
     let words = frame.chunks_exact(WORD).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
     words.fold(0, u64::wrapping_add)

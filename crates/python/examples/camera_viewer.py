@@ -45,7 +45,7 @@ PATIENCE = 10.0
 
 
 class Seen:
-    """What the viewer remembers of each frame."""
+    """The viewer's record of each frame."""
 
     def __init__(self) -> None:
         """Begin with nothing."""

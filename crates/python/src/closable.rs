@@ -1,4 +1,4 @@
-//! What one call at a time uses, and any thread, signal handler or callback may close.
+//! A thing that one call at a time uses, and that any thread, signal handler or callback may close.
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a program chooses, as keywords.
+//! The choices of a program, as keywords.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub(crate) fn poll_mode(value: &Bound<'_, PyAny>) -> PyResult<PollMode> {
     }
 }
 
-/// What [`poll_mode`] takes.
+/// The value that [`poll_mode`] takes.
 pub(crate) fn poll_value(py: Python<'_>, mode: PollMode) -> PyResult<Bound<'_, PyAny>> {
     match mode {
         PollMode::Spin => Ok("spin".into_pyobject(py)?.into_any()),

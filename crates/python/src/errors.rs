@@ -58,7 +58,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Mismatch", py.get_type::<Mismatch>())
 }
 
-/// What a call on a closed transport says.
+/// The error of a call on a closed transport.
 #[cold]
 pub(crate) fn closed_here() -> PyErr {
     Closed::new_err("this transport was closed")

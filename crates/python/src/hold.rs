@@ -29,7 +29,7 @@ pub(crate) struct Hold {
     _mapping: StatsHandle,
 }
 
-/// Who has the slot, and is to be told that it is free.
+/// The half that has the slot, and is to be told that it is free.
 pub(crate) enum Owner {
     Reservation(Arc<Sender>),
     Message(Arc<Receiver>),
@@ -44,7 +44,7 @@ unsafe impl Send for Hold {}
 #[allow(unsafe_code)]
 unsafe impl Sync for Hold {}
 
-/// What became of a slot that is let go.
+/// The fate of a slot that is let go.
 #[derive(PartialEq, Eq)]
 pub(crate) enum LetGo {
     Now,
@@ -139,7 +139,7 @@ impl Hold {
         })
     }
 
-    /// What Python says of a `bytearray` too.
+    /// The error that Python also raises for a `bytearray`.
     #[cold]
     pub(crate) fn viewed(&self) -> PyErr {
         PyBufferError::new_err(match self.owner {

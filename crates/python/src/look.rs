@@ -43,7 +43,7 @@ pub struct Stats {
     pub rx: RingStats,
 }
 
-/// Who is on the other side, as the system attests it.
+/// The process on the other side, as the system attests it.
 #[pyclass(frozen, get_all, name = "Peer", module = "capnproto_shm_transport")]
 pub struct PeerId {
     pid: u32,
@@ -73,13 +73,13 @@ pub struct ChannelInfo {
     tag: Option<String>,
     a: SideInfo,
     b: SideInfo,
-    /// What the messages from side A to side B are.
+    /// The kind of the messages from side A to side B.
     a_to_b: Option<String>,
-    /// What the messages from side B to side A are.
+    /// The kind of the messages from side B to side A.
     b_to_a: Option<String>,
     /// `tx` is the ring from A to B.
     stats: Option<Stats>,
-    /// What is wrong with it, or None.
+    /// Its fault, or None.
     problem: Option<String>,
 }
 

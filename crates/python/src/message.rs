@@ -22,7 +22,7 @@ impl Entered {
         Ok(view)
     }
 
-    /// Ends that view. What still uses it is a view that is left.
+    /// Ends that view. Anything that still uses it counts as a view that is left.
     pub(crate) fn leave(&self, py: Python<'_>) {
         let entered = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(view) = entered.and_then(|weak| weak.bind(py).upgrade()) {

@@ -327,7 +327,7 @@ impl Receiver {
         self.state()?.idle()?.arm().map_err(of_recv)
     }
 
-    /// What is read of the half, also while a message is open.
+    /// Reads from the half, also while a message is open.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Consumer) -> T) -> PyResult<T> {
         let state = self.state()?;
         state.consumer.as_ref().map(|consumer| read(consumer.get())).ok_or_else(closed_here)

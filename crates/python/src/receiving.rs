@@ -21,7 +21,7 @@ pub(crate) struct Receiving {
     pub(crate) consumer: Option<Pinned<Consumer>>,
 }
 
-/// What borrows the half, and what Python has of it.
+/// The guard that borrows the half, and Python's part of it.
 pub(crate) enum Open {
     Nothing,
     Message(#[allow(dead_code, reason = "dropped to release")] ReadSlot<'static>, Weak<Hold>),

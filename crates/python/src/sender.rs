@@ -300,7 +300,7 @@ impl Sender {
         if bytes <= producer.slot_size() { producer.arm() } else { producer.arm_span(bytes) }.map_err(of_send)
     }
 
-    /// What is read of the half, also while a reservation is open.
+    /// Reads from the half, also while a reservation is open.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Producer) -> T) -> PyResult<T> {
         let state = self.state()?;
         state.producer.as_ref().map(|producer| read(producer.get())).ok_or_else(closed_here)

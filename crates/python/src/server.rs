@@ -26,7 +26,7 @@ pub struct Server {
     name: String,
 }
 
-/// Who says which clients may connect. Here, so that the garbage collector sees a filter that knows its server.
+/// The filter that says which clients may connect. Here, so that the garbage collector sees a filter that knows its server.
 struct Filter(Mutex<Option<Py<PyAny>>>);
 
 impl Filter {
@@ -34,7 +34,7 @@ impl Filter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who cannot be asked about does not come in.
+    /// A client about whom the filter cannot be asked does not come in.
     fn lets_in(&self, peer: &Peer) -> bool {
         Python::attach(|py| {
             let Some(filter) = self.lock().as_ref().map(|filter| filter.clone_ref(py)) else { return false };

@@ -81,7 +81,7 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// What `timeout=` means.
+    /// The meaning of `timeout=`.
     pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
         let end = Instant::now().checked_add(longest(timeout)?);
         Ok(end.map_or(Self::Endless, Self::Until))
@@ -96,7 +96,7 @@ impl Patience {
     }
 }
 
-/// What `timeout=` means: seconds, or None for ever. A time that no clock reaches is one without end.
+/// The meaning of `timeout=`: seconds, or None for ever. A time that no clock reaches is one without end.
 pub(crate) fn longest(timeout: Option<f64>) -> PyResult<Duration> {
     let Some(seconds) = timeout else { return Ok(Duration::MAX) };
     if seconds.is_nan() || seconds < 0.0 {

@@ -1,4 +1,4 @@
-"""What the tests have in common: names that nobody else has, and a look at what they leave behind."""
+"""The common parts of the tests: names that nobody else has, and a look at what they leave behind."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def test_the_next_loop_takes_over_from_one_that_was_closed(name, kind):
 
         assert asyncio.run(receive()) == b"again"
         assert not kept.done()
-        # What it still had goes without a word.
+        # Its remaining objects go without a word.
         del kept, old
         gc.collect()
 

@@ -65,7 +65,7 @@ def test_a_message_is_built_in_a_block(ends):
         built.venue = "XETR"
         books = built.init("books", 2)
         books[1].symbol = "SAP"
-    # What was built may stay: it is a copy.
+    # The messages that were built may stay: they are copies.
     assert books[1].symbol == "SAP"
     with b.recv(WAIT) as reader:
         assert (reader.venue, reader.books[1].symbol) == ("XETR", "SAP")

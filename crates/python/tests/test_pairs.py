@@ -59,6 +59,6 @@ def test_pair(name, pair, kind, endings):
             process.kill()
             process.communicate()
         if endings[0] in ("dies", "streams"):
-            # What a dead side A leaves is reclaimed by the next.
+            # A dead side A leaves files, which the next one would reclaim.
             for path in left(name):
                 path.unlink()

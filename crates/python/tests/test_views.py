@@ -167,7 +167,7 @@ def test_a_view_that_outlives_its_channel(ends):
 
 
 def test_an_array_that_numpy_makes_without_a_view_reads_mapped_memory(ends):
-    # `ndarray(buffer=...)` keeps the object, not the buffer. What it shows may change, but it is there.
+    # `ndarray(buffer=...)` keeps the object, not the buffer. Its contents may change, but its memory is there.
     a, b = ends
     fill(a, b"precious")
     kept = np.ndarray((8,), np.uint8, buffer=b.recv(WAIT))

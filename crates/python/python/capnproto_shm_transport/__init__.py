@@ -87,7 +87,7 @@ __all__ = [
     "stats",
 ]
 
-# What needs numpy or pycapnp is loaded when it is asked for, so that the rest works without them: where it is, the module that it
+# Names that need numpy or pycapnp are loaded on demand, so that the rest works without them: the place, the module that it
 # needs, and the package that has that.
 _LATER = {
     "Channel": ("_channel", "numpy", "numpy"),

@@ -1,4 +1,4 @@
-"""What a channel of values and one of Cap'n Proto messages have in common: all but how a message is built and read."""
+"""The common part of a channel of values and one of Cap'n Proto messages: all but how a message is built and read."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Duplex:
 
     @property
     def peer(self) -> Peer | None:
-        """Who is on the other side of a channel between a server and its client."""
+        """The process on the other side of a channel between a server and its client."""
         return self.transport.peer
 
     @property

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self, Unpack, final
 
-# Whatever has contiguous bytes. typing has no name for it before Python 3.12.
+# An object that has contiguous bytes. typing has no name for it before Python 3.12.
 from typing_extensions import Buffer
 
 from ._types import Options, Poll, TransportOptions

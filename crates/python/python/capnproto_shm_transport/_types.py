@@ -9,7 +9,7 @@ Poll: TypeAlias = Literal["spin", "park"] | float
 """How a side waits: "spin", "park", or seconds between two looks."""
 
 Kind: TypeAlias = tuple[Literal["values"], int, int] | tuple[Literal["capnp"], int]
-"""What messages are: values of a size and an alignment, or Cap'n Proto structs of an id."""
+"""The kind of messages: values of a size and an alignment, or Cap'n Proto structs of an id."""
 
 
 class Options(TypedDict, total=False):

@@ -1,4 +1,4 @@
-//! What is known of a channel, and how its sides wait.
+//! The facts about a channel, and how its sides wait.
 
 use pyo3::prelude::*;
 use transport::Side;
@@ -27,7 +27,7 @@ impl Transport {
         if self.origin.side == Side::A { "A" } else { "B" }
     }
 
-    /// Who is on the other side, as the system attests it: of a channel between a server and its client. Else None.
+    /// The process on the other side, as the system attests it: of a channel between a server and its client. Else None.
     #[getter]
     fn peer(&self) -> Option<PeerId> {
         self.origin.peer.map(PeerId::from)

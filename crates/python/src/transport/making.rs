@@ -48,7 +48,7 @@ fn connect(
 
 #[pymethods]
 impl Transport {
-    /// Side A: makes the channel `name` afresh. What a dead side A left under the name is reclaimed.
+    /// Side A: makes the channel `name` afresh. The files of a dead side A under the name are reclaimed.
     #[staticmethod]
     #[pyo3(signature = (name, **options))]
     fn create(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {

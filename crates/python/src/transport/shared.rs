@@ -1,4 +1,4 @@
-//! What any thread may use of a transport at any time, also after its end.
+//! The parts of a transport that any thread may use at any time, also after its end.
 
 use pyo3::PyResult;
 use transport::{PollControl, PollMode, Stats, StatsHandle};
@@ -46,7 +46,7 @@ impl Shared {
         }
     }
 
-    /// What changes how they wait.
+    /// The control over how they wait.
     ///
     /// # Errors
     ///

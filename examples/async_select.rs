@@ -1,7 +1,7 @@
 //! One task that waits for everything at once: three channels, a socket and a timer, in one `select!`.
 //!
 //! `cargo run --release --features tokio --example async_select` starts all processes. Each of the three channels comes
-//! from a process of its own, which sends as any thread does; a fourth process writes to the socket. Whatever comes is
+//! from a process of its own, which sends as any thread does; a fourth process writes to the socket. Each arrival is
 //! printed, with its time and where it came from.
 
 use std::error::Error;

@@ -80,7 +80,7 @@ fn writer(name: &str, slow: Slow) -> Result<(), Box<dyn Error>> {
         (skipped, dropped) = (skipped + sent.skipped, dropped + sent.dropped);
         next += TACT;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        // Whoever was dropped may have come again.
+        // A client that was dropped may have come again.
         broadcast.admit(&mut server)?;
     }
     // Nobody is to miss the end: everyone is waited for.

@@ -83,7 +83,7 @@ fn program(name: &str) -> Result {
     large.write(&mut span);
     span.commit(large.len());
 
-    // What cannot fit is refused before anything is written.
+    // A message that cannot fit is refused before anything is written.
     let refused = transport.try_reserve_span(transport.max_message_size() + 1);
     if !matches!(refused, Err(SendError::TooLarge { .. })) {
         return Err("a message larger than the ring was not refused".into());

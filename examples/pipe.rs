@@ -6,7 +6,7 @@
 //! ```
 //!
 //! in either order. Input is read straight into the slot it travels in. An empty message is the end of the
-//! file; the receiver answers it once everything is written, and only then does the sender succeed. Whoever
+//! file. The receiver answers it once everything is written, and the sender succeeds only then. A side that
 //! finds the other gone before that says so, and ends with exit code 1.
 
 use std::error::Error;

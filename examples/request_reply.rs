@@ -85,7 +85,7 @@ fn server(name: &str) -> Result {
             Err(RecvError::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        // Whatever else is there already. Even numbers have a factor at once, so they go first.
+        // All other requests that are there already. Even numbers have a factor at once, so they go first.
         requests.drain(WINDOW, |request| waiting.push(*request))?;
         waiting.sort_by_key(|request| request.number % 2);
         for request in waiting.drain(..) {

@@ -85,7 +85,7 @@ async fn read(value: &value::Client) -> Result<f64, capnp::Error> {
     Ok(value.read_request().send().promise.await?.get()?.get_value())
 }
 
-/// What the server has.
+/// The server's object.
 struct Calculator;
 
 impl calculator::Server for Calculator {
@@ -160,7 +160,7 @@ impl function::Server for Arithmetic {
     }
 }
 
-/// What only the client has.
+/// An object that only the client has.
 struct Power;
 
 impl function::Server for Power {

@@ -111,7 +111,7 @@ fn answer(channel: &mut Transport, calls: &mut usize) -> Result<(), RecvError> {
             Err(RecvError::Empty) => return Ok(()),
             Err(end) => return Err(end),
         };
-        // Whoever calls and does not read its answers has room for none. One that is honest has.
+        // A client that calls and does not read its answers has no room for more. An honest client has.
         if answers.try_send(&question.to_ascii_uppercase()).is_err() {
             return Err(RecvError::Closed);
         }

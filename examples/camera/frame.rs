@@ -1,4 +1,4 @@
-//! What goes over the channel.
+//! The messages of the channel.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -60,7 +60,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What the viewer asks for. Each command says everything, so the newest is enough.
+/// A command of the viewer. Each command says everything, so the newest is enough.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Control {
@@ -71,7 +71,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// What the camera begins with: far too dark.
+    /// The camera's first setting: far too dark.
     pub const FIRST: Self = Self { exposure_us: 1000, gain: 1.0, stop: 0 };
 }
 

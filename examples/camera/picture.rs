@@ -1,4 +1,4 @@
-//! What the camera sees, and what the viewer makes of it.
+//! The picture that the camera sees, and the viewer's evaluation of it.
 
 /// Side of the bright square that moves, in parts of the picture's.
 const SQUARE: usize = 8;

@@ -33,7 +33,7 @@ pub fn run(args: &Args, name: &str) -> Result<(), Failure> {
         let held = window.len();
         let received = window.wait_for_timeout(FRAMES, PATIENCE);
         let received_at = now();
-        // What came before an error is in the window all the same.
+        // Frames that came before an error are in the window all the same.
         seen.frames += (window.len() - held) as u64;
         match received {
             Ok(()) => {}
@@ -99,7 +99,7 @@ impl Auto {
     }
 }
 
-/// What came.
+/// The frames that came.
 struct Seen {
     frames: u64,
     last: Option<Header>,

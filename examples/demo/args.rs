@@ -49,7 +49,7 @@ struct Args {
     report: bool,
 }
 
-/// What to do.
+/// The task.
 pub enum Job {
     /// Everything, in phases of this length.
     Tour { name: String, phase: Duration },

@@ -11,7 +11,7 @@ use crate::{Failure, GLANCE, args, stopped};
 /// How long side B waits for side A.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What one side is to do.
+/// The task of one side.
 pub struct Plan {
     pub name: String,
     pub side: Side,

@@ -27,7 +27,7 @@ use table::Row;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Set by Ctrl-C. Whoever waits looks at it at least every [`GLANCE`], and leaves in order.
+/// Set by Ctrl-C. A thread that waits looks at it at least every [`GLANCE`], and leaves in order.
 static STOP: AtomicBool = AtomicBool::new(false);
 const GLANCE: Duration = Duration::from_millis(50);
 

@@ -1,11 +1,11 @@
-//! What one side saw, and how it tells the process that started it.
+//! The measurements of one side, and how it tells them to the process that started it.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// What one side received, how long the messages had been on their way, and what that cost it.
+/// The messages that one side received, the time that they took, and the cost of receiving them.
 pub struct Measure {
     pub messages: u64,
     pub bytes: u64,

@@ -1,4 +1,4 @@
-//! What a message carries: when it was sent, which one it is, and a pattern to the slot's last byte.
+//! The contents of a message: when it was sent, which one it is, and a pattern to the slot's last byte.
 
 const WORD: usize = 8;
 

@@ -124,7 +124,7 @@ pub fn both_sides(size: usize, rows: &[Row]) -> String {
     )
 }
 
-/// What one side received.
+/// The messages that one side received.
 pub fn one_side(size: usize, row: &Row, is_a: bool) -> String {
     let (cpu, way) = if is_a { ("CPU A", "B to A") } else { ("CPU B", "A to B") };
     let table = draw(std::slice::from_ref(row), &[cpu]);

@@ -75,7 +75,7 @@ impl SideB {
         if self.0.try_wait()?.is_none() { Ok(()) } else { Err(self.complaint()) }
     }
 
-    /// What it measured.
+    /// The side's measurements.
     fn finish(mut self) -> Result<Measure, Failure> {
         let mut text = String::new();
         if let Some(output) = &mut self.0.stdout {
@@ -90,7 +90,7 @@ impl SideB {
     fn complaint(&mut self) -> Failure {
         let mut text = String::new();
         if let Some(errors) = &mut self.0.stderr {
-            // What cannot be read is not shown.
+            // Text that cannot be read is not shown.
             let _ = errors.read_to_string(&mut text);
         }
         format!("side B failed: {}", text.trim()).into()

@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     println!("one thread, {} producers in {} processes\n{table}", names.len(), children.len());
 
-    // Who sends notices that this end is gone.
+    // The producers notice that this end is gone.
     drop(producers);
     for mut child in children {
         let status = child.wait()?;

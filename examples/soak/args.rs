@@ -30,7 +30,7 @@ pub struct Plan {
     pub name: String,
 }
 
-/// What this process is for.
+/// The job of this process.
 pub enum Job {
     Soak(Plan),
     Side { side: Side, name: String, seed: u64 },

@@ -2,7 +2,7 @@
 //! around them changes, and a third kills them.
 //!
 //! `cargo run --release --example soak -- --seconds 600` starts both sides, kills one now and then, starts it
-//! again, and reports each minute. Whatever is lost, torn, repeated or said wrongly is an error, and the exit
+//! again, and reports each minute. A message that is lost, torn or repeated, or a wrong answer, is an error, and the exit
 //! code is then 1.
 
 mod args;

@@ -1,4 +1,4 @@
-//! What was seen, as a line and as a table.
+//! The counts, as a line and as a table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{DecimalBytes, HumanCount};
 
-/// What a side counts, in the order in which it is told.
+/// The counts of a side, in the order in which it reports them.
 pub const COUNTS: [&str; 7] = ["messages", "bytes", "closes", "deaths", "superseded", "modes", "stalls"];
 
 #[derive(Default)]

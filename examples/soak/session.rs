@@ -10,7 +10,7 @@ use crate::dice::Dice;
 use crate::message::{HEAD, check, write};
 use crate::side::{any_mode, count, finishing};
 
-/// What both threads of a session share.
+/// The state that both threads of a session share.
 struct Session {
     /// When this side leaves, if the other has not by then.
     until: Instant,
@@ -220,7 +220,7 @@ fn send_some(
     }
 }
 
-/// What has come so far.
+/// The messages that have come so far.
 #[derive(Default)]
 struct Inbox {
     next: u64,

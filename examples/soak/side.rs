@@ -40,7 +40,7 @@ fn tell_counts() {
 }
 
 fn tell(lines: &str) {
-    // Whoever listens may be gone; then this side ends by its input.
+    // The listener may be gone; then this side ends by its input.
     let _ = io::stdout().write_all(lines.as_bytes()).and_then(|()| io::stdout().flush());
 }
 

@@ -82,7 +82,7 @@ impl Elsewhere {
     }
 }
 
-/// What a file is and holds.
+/// The attributes of a file and its bytes.
 fn state(path: &Path) -> (u64, u32, u32, Vec<u8>) {
     let found = path.metadata().unwrap();
     (found.ino(), found.uid(), found.mode(), fs::read(path).unwrap())
@@ -131,7 +131,7 @@ fn another_user_can_neither_join_nor_take_over_nor_remove() {
         a.send(b"still here").unwrap();
         assert_eq!(&*b.recv().unwrap(), b"still here");
 
-        // What a dead side A left is its user's too.
+        // The files of a dead side A are its user's too.
         let files = [name.a2b(), name.b2a()];
         let bytes = files.each_ref().map(|file| fs::read(file).unwrap());
         drop((a, b));
@@ -271,7 +271,7 @@ fn events_of_users_who_share_a_channel_are_left_to_their_owners() {
     a.join();
     assert!(name.is_free(), "{:?}", name.left());
 
-    // What a side B left that died keeps nobody from the name.
+    // The files of a dead side B keep nobody from the name.
     let mut a = host(&name);
     let mut b = spawn("sleeper", &[&name]);
     b.wait_for("asleep");
@@ -446,7 +446,7 @@ fn stranger(args: &[String]) {
         assert!(matches!(source, SegmentError::OwnerUnknown { overflow: o } if *o == overflow), "{source}");
         assert!(source.to_string().contains("map the user"), "{source}");
     };
-    // What both sides asked for does not say whose it is either.
+    // The modes of both sides do not say whose it is either.
     for mode in [0o600, 0o660, 0o666] {
         match Transport::open_with(name, Duration::ZERO, &config(mode)).unwrap_err() {
             OpenError::Segment { source, .. } => unknown(&source),

@@ -6,7 +6,7 @@ mod programs;
 
 use programs::{assert_failure, run, start};
 
-/// What `async_select` counted of each source.
+/// The counts of `async_select` for each source.
 fn counts(said: &str) -> Vec<(&str, u32)> {
     let last = said.lines().last().unwrap();
     let counts = last.strip_prefix("received: ").unwrap_or_else(|| panic!("{said}"));

@@ -1,4 +1,4 @@
-//! Whatever stands in the way is named, with what was asked and what is allowed, and left as it was.
+//! An error names the obstacle, with what was asked and what is allowed, and leaves the obstacle as it was.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -377,7 +377,7 @@ fn in_a_small_directory(_: &[String]) {
     assert!(matches!(Transport::create(&name, &fits_once), Err(CreateError::NoSpace { .. })));
     assert_eq!(name.left(), [] as [PathBuf; 0]);
     drop(Transport::create(&name, &Config::new().slot_size(400 << 10).slot_count(1)).unwrap());
-    // What fills the directory and lives is in use; what fills it and is dead is reclaimed.
+    // A live channel that fills the directory is in use; a dead one is reclaimed.
     let half = Config::new().slot_size(400 << 10).slot_count(1);
     let mut owner = spawn("owner", &[&name]);
     owner.wait_for("there");

@@ -55,7 +55,7 @@ fn every_client_gets_every_message() {
         let sent = broadcast.send(&number).unwrap();
         assert_eq!((sent.delivered, sent.skipped, sent.dropped, sent.gone), (5, 0, 0, 0));
     }
-    // What they say is heard.
+    // Their messages are heard.
     for client in broadcast.clients() {
         assert_eq!(client.recv_copied().unwrap(), 0);
     }

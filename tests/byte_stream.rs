@@ -261,7 +261,7 @@ fn both(args: &[String]) {
     assert_eq!(read, args[4].parse().unwrap());
 }
 
-/// What two processes write to each other is what they read.
+/// Two processes read the bytes that they write to each other.
 fn both_ways(config: &Config, traits: [Traits; 2], a_to_b: &Sizes, b_to_a: &Sizes) {
     let name = named("both");
     let a = Transport::create(&name, config).unwrap();
@@ -327,7 +327,7 @@ fn talk(args: &[String]) {
 
 type Said<T> = Result<T, ErrorKind>;
 
-/// What the peer does, and what reading and writing say then.
+/// The peer's action, and the results of reading and writing after it.
 const ENDS: [(&str, Said<usize>, Said<()>); 4] = [
     ("shut down", Ok(0), Ok(())),
     ("close", Ok(0), Err(ErrorKind::BrokenPipe)),
@@ -354,7 +354,7 @@ fn with_peer(end: &str) -> (Name, Peer, ByteReader, ByteWriter) {
     (name, peer, reader, writer)
 }
 
-/// Has the peer go. What is returned is its successor.
+/// Has the peer go. Returns its successor.
 fn go(end: &str, name: &Name, peer: &mut Peer) -> Option<Transport> {
     match end {
         "shut down" | "close" => {
@@ -437,7 +437,7 @@ fn every_end_reaches_a_write_that_waits() {
     }
 }
 
-/// What calls on two connected streams return, one after the other.
+/// The results of calls on two connected streams, one after the other.
 #[cfg(unix)]
 async fn script<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     mut connected: impl FnMut() -> (S, S),
@@ -779,7 +779,7 @@ fn a_write_that_is_dropped_half_way_has_written_what_was_accepted() {
     }
 }
 
-// ---- What others make of it: halves in tasks of their own, `copy`, lines.
+// ---- Uses by other code: halves in tasks of their own, `copy`, lines.
 
 /// Gives back whatever comes, by `copy`.
 fn echo(args: &[String]) {

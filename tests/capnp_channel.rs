@@ -431,7 +431,7 @@ fn a_stored_frame_is_sent_as_it_is() {
             assert!(root.get_data().unwrap().iter().all(|byte| u64::from(*byte) == sequence));
         }
     });
-    // What one side received another may be sent, several segments and all.
+    // A received message may be sent on to another side, with all its segments.
     let mut several = capnp::message::Builder::new(
         capnp::message::HeapAllocator::new()
             .first_segment_words(1)
@@ -505,7 +505,7 @@ fn messages_of_a_batch_become_visible_together() {
     let mut message = batch.try_reserve().unwrap();
     message.init_root().set_sequence(2);
     message.commit().unwrap();
-    // What is given up, fails or outgrows its slot is not gathered.
+    // A message that is given up, fails or outgrows its slot is not gathered.
     drop(batch.try_reserve().unwrap());
     let refused = batch.try_send(|_| Err(capnp::Error::failed("not today".into())));
     assert!(matches!(refused, Err(SendError::Capnp(_))));

@@ -12,7 +12,7 @@ use std::process::Command;
 use capnp::message::{Builder, ReaderOptions};
 use capnp::schema_capnp::code_generator_request;
 
-/// What code is generated from: each node in canonical form by its id, and the requested files. The tool's
+/// The input of the code generator: each node in canonical form by its id, and the requested files. The tool's
 /// version and what it says of comments and places in the source do not matter.
 #[derive(PartialEq, Debug)]
 struct Meaning {

@@ -1,4 +1,4 @@
-//! What two sides must agree on: the type id, which an older and a newer version of a struct share.
+//! Two sides must agree on the type id, which an older and a newer version of a struct share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 

@@ -403,7 +403,7 @@ fn nothing_is_allocated_for_a_message() {
     assert_eq!(ALLOCATIONS.get(), before);
 }
 
-/// What this process may do with the memory at `value`, if it is all within one mapping of `file`.
+/// The access that this process has to the memory at `value`, if it is all within one mapping of `file`.
 #[cfg(target_os = "linux")]
 fn access<T>(value: &T, file: &str) -> Option<String> {
     use std::os::unix::fs::MetadataExt;

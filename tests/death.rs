@@ -302,7 +302,7 @@ mod linux {
                         } else {
                             claim();
                         }
-                        // Whoever waits in this ring is told, or asks in time.
+                        // A side that waits in this ring is told, or asks in time.
                         let end = b.recv().map(|_| ()).unwrap_err();
                         assert!(matches!(end, RecvError::PeerDead), "{mode:?}, {ends:?}: {end}");
                     });

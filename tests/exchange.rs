@@ -1,4 +1,4 @@
-//! What two processes say to each other arrives once, in order and whole, in every form of sending and
+//! The messages of two processes to each other arrive once, in order and whole, in every form of sending and
 //! receiving.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
@@ -134,7 +134,7 @@ fn every_form_keeps_order_over_many_laps() {
     }
 }
 
-/// What is reserved and what of it is committed: every size of span at every offset in the lap.
+/// The reserved bytes and the committed bytes of each message: every size of span at every offset in the lap.
 fn schedule(slots: usize) -> Vec<(usize, usize)> {
     let (size, stride) = (40, 64);
     let (mut tail, mut plan) = (0, Vec::new());
@@ -263,7 +263,7 @@ fn stepped(name: &str) -> (Transport, Peer) {
     (tx, peer)
 }
 
-/// What the other process finds now.
+/// The messages that the other process finds now.
 fn found(peer: &mut Peer) -> Vec<String> {
     peer.go();
     let lines = std::iter::from_fn(|| Some(peer.line()).filter(|line| line != "done"));
@@ -569,7 +569,7 @@ fn each_direction_has_slots_of_its_own() {
 
 /// Learns the geometry by joining, and answers each message with its beginning.
 fn directed(args: &[String]) {
-    // What side B configures does not matter.
+    // The configuration of side B does not matter.
     let config = Config::new().a_to_b(1, 1).b_to_a(2, 2);
     let mut b = Transport::open_with(&args[0], LONG, &config).unwrap();
     assert_eq!((b.slot_size(), b.slot_count(), b.max_message_size()), (7, 64, 7 * 64));

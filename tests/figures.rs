@@ -1,4 +1,4 @@
-//! What the figures of a channel say while it is at work, and after a sender was killed at work.
+//! The figures of a channel while it is at work, and after a sender was killed at work.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -98,9 +98,9 @@ fn receive_all(rx: &mut Consumer) -> (u64, u64, Watch) {
             Err(RecvError::Closed) => return (messages, bytes, watch),
             Err(error) => panic!("{error}"),
         };
-        // What comes behind it may be an end already, which the next look tells.
+        // An end may stand behind it already; the next look tells.
         let _ = rx.drain(1000, |message| so_far = count(message));
-        // What was received was sent before.
+        // Every received message was sent before.
         watch.see(rx.stats());
         assert!(watch.messages >= so_far.0 && watch.bytes >= so_far.1, "{so_far:?} were received");
     }
@@ -201,7 +201,7 @@ fn a_sender_killed_at_work_leaves_the_figures_of_what_it_sent() {
     }
 }
 
-/// Who asks is not made to add up a whole large ring, again and again.
+/// A reader of the figures need not add up a whole large ring, again and again.
 #[cfg(target_os = "linux")]
 #[test]
 fn figures_of_a_ring_of_millions_take_a_bounded_time() {

@@ -57,7 +57,7 @@ fn signal_of(pid: Pid) -> Option<i32> {
     status.terminating_signal()
 }
 
-/// What a forked child does with its parent's two ends.
+/// The use that a forked child makes of its parent's two ends.
 type Touch = fn(&mut Transport, &mut Transport);
 
 #[test]
@@ -190,7 +190,7 @@ fn a_forked_child_has_a_watcher_of_its_own() {
     spawn("forks_and_arms", &[]).join();
 }
 
-/// What a process has open, as the system tells it.
+/// The files that a process has open, as the system tells them.
 fn open_files(pid: u32) -> Vec<PathBuf> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()

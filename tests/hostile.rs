@@ -1,4 +1,4 @@
-//! Whatever a peer puts into shared memory, before or during use: a typed error that stays, or a message
+//! Values that a peer puts into shared memory, before or during use, lead to a typed error that stays, or to a message
 //! within bounds; never a panic, never an end to the waiting that was asked for.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
@@ -321,7 +321,7 @@ fn every_word_and_every_length_at_once() {
     }
 }
 
-/// What stands before the open: the words and the lengths, as the header's fields are in `bad_input`.
+/// Values that stand before the open: the words and the lengths, as the header's fields are in `bad_input`.
 #[test]
 fn words_that_stand_before_the_open() {
     for place in words_and_lengths() {

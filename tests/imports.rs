@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From below. What stands in one line does not know its neighbours.
+/// From below. Folders in one line do not know each other.
 const LAYERS: [&[&str]; 10] = [
     &["error", "sync", "crash"],
     &["protocol"],
@@ -29,7 +29,7 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
-/// What follows each `before` in `code`: one name, or the first of each path in braces.
+/// The names after each `before` in `code`: one name, or the first of each path in braces.
 fn named_after<'a>(code: &'a str, before: &str) -> Vec<&'a str> {
     let first = |path: &'a str| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
     let mut names = Vec::new();
@@ -70,7 +70,7 @@ fn imports() -> BTreeMap<Place, BTreeSet<Place>> {
         let text = fs::read_to_string(&path).unwrap();
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         let lines = text.lines().map(|line| line.split("//").next().unwrap());
-        // What the face passes on to others is no import.
+        // A name that the face passes on to others is no import.
         let lines = lines.filter(|line| !(place.1.is_empty() && line.trim_start().starts_with("pub")));
         let words: Vec<_> = lines.flat_map(str::split_whitespace).collect();
         // Documentation also stands in strings: links are no imports.

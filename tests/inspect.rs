@@ -206,7 +206,7 @@ fn everything_is_listed_for_what_it_is_and_nothing_is_touched() {
         (Missing::Ready, Missing::Ready, Missing::SideA)
     );
     assert!(of("half").a_to_b.is_some() && of("half").b_to_a.is_none());
-    // What can be read of a broken channel is told all the same.
+    // The readable parts of a broken channel are told all the same.
     assert_eq!(
         (of("half").a.life, of("hostile").a.life, of("short").a.life),
         (Life::Alive, Life::Alive, Life::Unknown)

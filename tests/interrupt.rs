@@ -77,7 +77,7 @@ fn before_the_wait<K: Kind>(mode: PollMode) {
     interrupter.interrupt();
     another.clone().interrupt();
     another.interrupt();
-    // Who does not wait is not interrupted, and uses nothing up.
+    // A call that does not wait is not interrupted, and uses nothing up.
     assert!(matches!(b.try_take(), Err(RecvError::Empty)));
     // A message that is there comes first.
     a.put(1, LONG).unwrap();

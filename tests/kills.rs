@@ -139,7 +139,7 @@ fn kill(by: By, kills: usize, seed: u64) -> Duration {
     // The last to die may have been side A.
     let _ = Transport::remove(&name);
     if cfg!(windows) {
-        // What the dead one had mapped goes once the system has cleared up after it.
+        // The mappings of the dead one go once the system has cleared up after it.
         eventually("nothing is left", || Transport::remove(&name).is_err() && name.left().is_empty());
     }
     assert_eq!(name.left().len(), 0);

@@ -164,7 +164,7 @@ fn every_living_word_is_where_the_layout_says() {
     // A full ring is counted.
     while a.try_send(b"fill").is_ok() {}
     assert_eq!(word64(&a2b, PRODUCER_COUNTERS), 1);
-    // Whoever looks for room counts what was published, in the place that the version says: up to where, messages,
+    // A producer that looks for room counts the published messages, in the place that the version says: up to where, messages,
     // bytes.
     let place = PRODUCER_COUNTERS + 32 + 24 * (word64(&a2b, PRODUCER_COUNTERS + 24) % 4) as usize;
     let counted = [0, 8, 16].map(|at| word64(&a2b, place + at));

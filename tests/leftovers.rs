@@ -1,4 +1,4 @@
-//! Who only looks at what a dead side A left does not take it into memory, however large it is.
+//! A look at the files of a dead side A does not take them into memory, however large they are.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -38,7 +38,7 @@ fn enlarge(path: &Path, header: &[u8]) {
     file.set_len(slots_offset + LARGE).unwrap();
 }
 
-/// What a dead side A left under `name`.
+/// Leaves the files of a dead side A under `name`.
 fn leave(name: &Name) {
     let a = Transport::create(name, &Config::new().slot_size(64).slot_count(1)).unwrap();
     let headers = [name.a2b(), name.b2a()].map(|path| fs::read(path).unwrap()[..4096].to_vec());

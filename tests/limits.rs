@@ -1,4 +1,4 @@
-//! What the system does not allow is refused with a reason, and leaves nothing; and where the segments lie.
+//! A request that the system does not allow is refused with a reason, and leaves nothing; and the places of the segments.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -168,7 +168,7 @@ fn a_channel_lies_where_its_configuration_says() {
     let config = Config::new().slot_count(4).directory(&place.0);
     let mut a = Transport::create(&name, &config).unwrap();
     assert_eq!((place.entries(), name.left().len()), (2, 0));
-    // Who does not know of the directory does not find it, and has the name for itself elsewhere.
+    // A side that does not know of the directory does not find it, and has the name for itself elsewhere.
     let error = Transport::open(&name, Duration::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Timeout { missing: Missing::Channel, .. }), "{error}");
     let other = Transport::create(&name, &Config::new()).unwrap();

@@ -148,7 +148,7 @@ fn a_panic_in_the_callback_reaches_join_stop_and_drop() {
     }
 }
 
-/// What a listener's second callback was told, each time it was.
+/// The ends that a listener's second callback was told, one for each call.
 fn ends() -> (impl FnOnce(&RecvError) + Send + 'static, mpsc::Receiver<String>) {
     let (told, tells) = mpsc::channel();
     (move |end: &RecvError| told.send(format!("{end:?}")).unwrap(), tells)
@@ -206,7 +206,7 @@ fn a_second_callback_of_a_listener_that_ended_by_itself() {
     assert!(tells.recv().is_err());
 }
 
-/// What was not seen by the callback is the receiver's again, an interruption that ended it is not.
+/// The receiver gets the messages that the callback did not see, but not the interruption that ended it.
 #[test]
 fn stop_gives_back_a_typed_receiver_that_works() {
     let name = named("listen-typed");

@@ -49,7 +49,7 @@ enum Entry {
     Message(Vec<u8>),
 }
 
-/// What a ring is: a queue, and how many slots were ever taken, received and released.
+/// The model of a ring: a queue, and how many slots were ever taken, received and released.
 struct Model {
     size: usize,
     count: usize,
@@ -87,7 +87,7 @@ impl Model {
         self.queue.push_back(Entry::Message(message));
     }
 
-    /// What must be skipped before a span, if there is room for it. May skip at once, as the ring does when
+    /// The slots that must be skipped before a span, if there is room for it. May skip at once, as the ring does when
     /// span and skip together exceed it.
     fn reserve_span(&mut self, bytes: usize) -> Option<usize> {
         let slots = self.slots(bytes);
@@ -252,7 +252,7 @@ proptest! {
             prop_assert_eq!(seen.used_slots, model.tail - model.head);
             prop_assert_eq!((seen.messages, seen.bytes), (model.messages, model.bytes));
         }
-        // What is left comes out to the end, also after the sender has closed.
+        // The remaining messages come out to the end, also after the sender has closed.
         drop(tx);
         while let Some(expected) = model.pop() {
             prop_assert_eq!(&*rx.recv().unwrap(), expected);

@@ -1,4 +1,4 @@
-//! What a program may ask of a channel and of its halves is the same for every kind of message.
+//! A channel and its halves have the same calls for every kind of message.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 

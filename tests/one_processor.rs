@@ -94,7 +94,7 @@ fn on_one_processor(ours: usize, theirs: usize, class: &'static str, round_trips
         pin(processor);
         let name = named("pinned");
         let mut a = Transport::create(&name, &config(MODES[ours])).unwrap();
-        // Who has waited for room has said where it sends from: a side that never yields learns it there.
+        // A side that has waited for room has said where it sends from. A side that never yields learns it there.
         let mut early = 0;
         while class == "first" && a.send_timeout(&[early; 16], Duration::from_millis(5)).is_ok() {
             early += 1;

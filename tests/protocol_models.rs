@@ -86,7 +86,7 @@ impl Event {
         self.sleeper.notify_all();
     }
 
-    /// What an event loop does: sleeps until it is set.
+    /// Sleeps until it is set, as an event loop does.
     fn wait(&self) {
         let mut set = self.set.lock().unwrap();
         while !*set {
@@ -459,7 +459,7 @@ struct Tapped<const SLOTS: usize> {
     slots: [AtomicU64; SLOTS],
 }
 
-/// What the producer does for one message that takes these many slots, or for a batch of them.
+/// The producer's steps for one message that takes so many slots, or for a batch of so many.
 #[derive(Clone, Copy)]
 enum Write {
     Single,

@@ -26,7 +26,7 @@ impl Drop for Scratch {
     }
 }
 
-/// What a section of the README shows: paths and contents.
+/// The files that a section of the README shows: paths and contents.
 fn files(section: &str) -> Vec<(String, String)> {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let (_, rest) = readme.split_once(&format!("\n## {section}\n")).expect(section);

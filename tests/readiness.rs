@@ -237,7 +237,7 @@ fn ring(args: &[String]) {
     hold();
 }
 
-/// What stands in place of a side's event does no harm, and the side is woken all the same.
+/// A thing in place of a side's event does no harm, and the side is woken all the same.
 #[test]
 fn an_event_that_was_replaced_is_not_trusted() {
     type Replace = fn(&PathBuf);

@@ -1,4 +1,4 @@
-//! What a dead one left is removed by somebody while the next one comes: that one has the name.
+//! Somebody removes the files of a dead one while the next one comes: the next one has the name.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -26,7 +26,7 @@ fn race<T: Send>(remove: impl Fn() -> Result<(), RemoveError> + Sync, take: impl
             scope.spawn(|| {
                 start.wait();
                 match remove() {
-                    // Whoever comes first has it.
+                    // The first to come has it.
                     Ok(()) | Err(RemoveError::NotFound { .. } | RemoveError::InUse { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }

@@ -154,11 +154,11 @@ fn pair(config: &Config) -> (Transport, Transport) {
 fn network(transport: Transport, side: Side, options: ReaderOptions) -> Box<dyn Connection<Side>> {
     let mut network = rpc::VatNetwork::new(transport, side, options);
     let connection = network.accept().now_or_never().unwrap().unwrap();
-    // What drives it is what `RpcSystem` drives; here nobody does.
+    // `RpcSystem` would drive its driver; here nobody does.
     connection
 }
 
-/// What comes in next, in words.
+/// The next message that comes in, in words.
 fn received(connection: &mut dyn Connection<Side>) -> Result<Option<u64>, Error> {
     let message = futures::executor::block_on(connection.receive_incoming_message())?;
     message.map(|message| message.get_body()?.target_size().map(|size| size.word_count)).transpose()

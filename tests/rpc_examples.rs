@@ -12,7 +12,7 @@ fn example(name: &str) -> PathBuf {
     path
 }
 
-/// What an example says. It must succeed, and no channel of it may be left.
+/// The output of an example. It must succeed, and no channel of it may be left.
 fn said(name: &str) -> String {
     let mut command = Command::new(example(name));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

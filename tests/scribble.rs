@@ -65,7 +65,7 @@ fn channel(args: &[String], round: usize) -> String {
     format!("{}-{round}", args[0])
 }
 
-/// What the rounds scribble over.
+/// The area that the rounds scribble over.
 #[derive(Clone, Copy, PartialEq)]
 enum Area {
     Everything,
@@ -190,7 +190,7 @@ fn sleep_in_set(side: &mut Transport) -> Result<(), RecvError> {
     side.try_recv().map(drop)
 }
 
-/// What tasks do, polled some times and given up.
+/// Tasks that are polled some times and given up.
 #[cfg(feature = "async")]
 mod tasks {
     use std::future::Future;
@@ -373,7 +373,7 @@ mod copies {
 fn two_sides_survive_a_scribbler() {
     let name = named("scribble");
     let mut sides = ["side a", "side b", "scribbler"].map(|role| spawn(role, &[&name]));
-    // Whoever hangs is killed, and missed.
+    // A process that hangs is killed, and missed.
     let pids = sides.each_ref().map(|side| Pid::from_raw(side.id() as i32).unwrap());
     let (done, watch) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {

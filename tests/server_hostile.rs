@@ -38,7 +38,7 @@ fn config() -> Config {
     Config::new().slot_size(64).slot_count(4)
 }
 
-/// What an honest client finds at a server that answers its hello with this packet and these descriptors.
+/// The error of an honest client at a server that answers its hello with this packet and these descriptors.
 fn found(answer: &[u8], descriptors: &[&OwnedFd]) -> OpenError {
     found_with(|client| {
         client.send(answer, &descriptors.iter().map(|descriptor| descriptor.as_fd()).collect::<Vec<_>>());
@@ -62,7 +62,7 @@ fn found_with(answer: impl FnOnce(&Raw)) -> OpenError {
     error
 }
 
-/// What an honest server would hand over: its segments from A to B and from B to A, then four pipes.
+/// The descriptors that an honest server would hand over: its segments from A to B and from B to A, then four pipes.
 fn handed() -> (Transport, Vec<OwnedFd>) {
     let (a, segments) = Transport::pair(&config()).unwrap();
     (a, segments.into_iter().chain((0..4).map(|_| pipe())).collect())
@@ -257,7 +257,7 @@ fn a_server_that_hangs_up_is_asked_again() {
     std::fs::remove_file(handshake::path(&name)).unwrap();
 }
 
-/// Has this process open so many descriptors more than now, at most. What is between them is filled.
+/// Has this process open so many descriptors more than now, at most. The gaps between them are filled.
 fn descriptors_left(left: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -435,7 +435,7 @@ fn descriptors_can_be_refused() -> bool {
     unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, to, &raw mut bytes) == 0 }
 }
 
-/// Whoever is the last to have a descriptor waits while it closes: that must not be the server.
+/// The last holder of a descriptor waits while it closes: that must not be the server.
 #[test]
 fn a_descriptor_that_is_slow_to_close_holds_nobody_up() {
     if !descriptors_can_be_refused() {

@@ -80,7 +80,7 @@ fn calls(args: &[String]) {
 /// Mappings of one side of a channel: header, body and life word of each segment.
 const CHANNEL_MAPPINGS: usize = 6;
 
-/// What a process has open, mapped and running.
+/// The numbers of a process's descriptors, mappings and threads.
 fn held(pid: u32) -> (usize, usize, usize) {
     let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();

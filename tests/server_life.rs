@@ -47,7 +47,7 @@ fn binds(args: &[String]) {
         match Server::<Transport>::bind(&args[0], &config()) {
             Ok(mut server) => {
                 held += 1;
-                // Whoever has connected is served.
+                // A client that has connected is served.
                 let _ = server.accept_timeout(Duration::from_micros(100));
             }
             Err(CreateError::InUse { .. }) => {}
@@ -62,7 +62,7 @@ fn servers_that_bind_at_the_same_time_never_hold_one_name_together() {
     let peers = [spawn("binds", &[&name]), spawn("binds", &[&name])];
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Whoever connects meanwhile is a client of one of them, or of none yet.
+        // A process that connects meanwhile is a client of one of them, or of none yet.
         let clients = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 match Transport::connect(&name, Duration::from_millis(1)) {

@@ -164,7 +164,7 @@ mod filtered {
     }
 }
 
-/// What a side costs that waits in vain for two seconds.
+/// The cost of a side that waits in vain for two seconds.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_parked_side_uses_less_than_one_percent_of_a_core() {

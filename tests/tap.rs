@@ -302,10 +302,10 @@ fn slots_in_work_are_not_read() {
                 assert!(told >= in_work);
                 told += 1;
             }
-            // Whoever has read what was written again misses nothing.
+            // A tap that had read the slots before they were written again misses nothing.
             assert!(read_before == 0 || (told, tap.missed()) == (8, 0), "{read_before}: {told}");
             assert!(read_before > 0 || tap.missed() >= in_work);
-            // What was lost is told with the next message, exactly.
+            // The loss is told with the next message, exactly.
             a.send(&u64::MAX.to_ne_bytes()).unwrap();
             while told != u64::MAX {
                 let tapped = next_into(&mut tap, &mut bytes);

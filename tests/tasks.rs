@@ -190,7 +190,7 @@ fn send_again_and_again(args: &[String]) {
     });
 }
 
-/// Whatever waits, on either side, may be given up at any poll and begun again.
+/// A wait, on either side, may be given up at any poll and begun again.
 #[test]
 fn a_future_of_any_form_that_is_dropped_takes_nothing_and_sends_nothing() {
     const MESSAGES: usize = 300;
@@ -369,7 +369,7 @@ fn a_writer_that_is_polled_for_no_reason_is_woken_all_the_same() {
     }
     wakes.0.store(0, Ordering::SeqCst);
     assert!(writer.as_mut().poll_write(&mut cx, &[1; 256]).is_pending());
-    // Whatever it does now, it is to learn of the room.
+    // In any state it must learn of the room.
     drop(a.recv().unwrap());
     eventually("the writer writes", || {
         wakes.0.swap(0, Ordering::SeqCst) > 0 && writer.as_mut().poll_write(&mut cx, &[1; 256]).is_ready()

@@ -163,7 +163,7 @@ fn a_future_outlives_its_runtime() {
     }
 }
 
-/// What a runtime drops when it ends is the half itself: it closes.
+/// A runtime that ends drops the half itself, and so the half closes.
 #[test]
 fn a_runtime_that_ends_closes_the_halves_of_its_tasks() {
     let (name, a, mut b) = pair();
@@ -534,7 +534,7 @@ fn an_interval_of_nothing_lets_others_run() {
 /// Waits outside tokio for the first time with so many descriptors left, and then with enough.
 fn starve(args: &[String]) {
     let (_name, mut a, mut b) = pair();
-    // What the half itself sleeps on is there.
+    // The event that the half itself sleeps on is there.
     assert!(a.halves().1.arm().unwrap());
     let mut taken = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
@@ -575,7 +575,7 @@ async fn turns(number: usize) {
     }
 }
 
-/// Whatever is left when a task waits for the first time: it waits, or says what it lacks, and waits when there is more.
+/// A task that first waits with few descriptors left waits, or says what it lacks, and waits when there are more.
 #[test]
 fn a_task_without_descriptors_says_so_and_waits_when_there_are_some() {
     for left in 0..6 {

@@ -33,7 +33,7 @@ fn pair(name: &str, slots: usize) -> (Transport, Transport) {
     (a, Transport::open(name, LONG).unwrap())
 }
 
-/// What a message is: every third one is a span of two or three slots.
+/// The bytes of a message: every third one is a span of two or three slots.
 fn message(index: usize) -> Vec<u8> {
     pattern(index, if index % 3 == 2 { 100 + index % 60 } else { index % 65 })
 }
@@ -441,7 +441,7 @@ fn latest_of_kind<K: Kind>() {
         a.put(7, LONG).unwrap();
         assert_eq!(waiting.join().unwrap(), 7);
     });
-    // What was sent before an end comes before it.
+    // Messages that were sent before an end come before it.
     a.put(8, LONG).unwrap();
     a.put(9, LONG).unwrap();
     drop(a);
@@ -530,7 +530,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What was sent and not received, and what the window holds.
+/// The messages that were sent and not received, and those that the window holds.
 #[derive(Default)]
 struct Model {
     queue: VecDeque<Vec<u8>>,
@@ -648,7 +648,7 @@ proptest! {
                 mem::forget(window);
             }
         }
-        // Whatever was held is given back in the end, and what was sent comes out.
+        // The held messages are given back in the end, and the sent ones come out.
         drop(rx.window());
         drop(tx);
         while let Some(expected) = model.queue.pop_front() {

@@ -1,4 +1,4 @@
-//! What a peer could write that does not keep to the protocol.
+//! Writes of a peer that does not keep to the protocol.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;

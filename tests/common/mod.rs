@@ -21,7 +21,7 @@ pub fn unique(label: &str) -> String {
     format!("t-{label}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A channel name of one test's own. Whatever is left under it goes when this does.
+/// A channel name of one test's own. Files that are left under it go when this does.
 pub struct Name(String);
 
 /// A fresh [`Name`].
@@ -86,7 +86,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// What this process has: descriptors, threads, mappings, and memory in pages.
+/// The possessions of this process: descriptors, threads, mappings, and memory in pages.
 pub fn possessions() -> [usize; 4] {
     let count = |directory| std::fs::read_dir(directory).unwrap().count();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
@@ -183,7 +183,7 @@ impl Peer {
         line.trim().to_owned()
     }
 
-    /// What follows `word` in the next line that begins with it. Panics if the child ends first.
+    /// The text after `word` in the next line that begins with it. Panics if the child ends first.
     pub fn line_after(&mut self, word: &str) -> String {
         std::iter::repeat_with(|| self.line())
             .find_map(|line| line.strip_prefix(word).map(|rest| rest.trim().to_owned()))
@@ -229,7 +229,7 @@ impl Drop for Peer {
     }
 }
 
-/// What a child does, given its arguments.
+/// The work of a child, given its arguments.
 pub type Role = fn(&[String]);
 
 /// In the test `child`: runs the role this process was started for, or nothing if it was not.

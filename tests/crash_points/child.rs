@@ -20,12 +20,12 @@ pub const WAITING: usize = 6;
 pub const SPAN: usize = 8 * SLOT;
 const LONG_SPAN: usize = 30 * SLOT;
 
-/// What the child finds.
+/// The situation that the child finds.
 #[derive(Clone, Copy)]
 pub enum Scene {
     /// Nothing of that name.
     Nothing,
-    /// What a dead side A left; its side B, the survivor, has not noticed yet.
+    /// The files of a dead side A; its side B, the survivor, has not noticed yet.
     Leftover,
     /// A side A that has sent and waits for a side B.
     SideA,
@@ -62,7 +62,7 @@ pub enum Waits {
     Tokio,
 }
 
-/// What the survivor sends.
+/// The survivor's messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Feed {
     Nothing,
@@ -80,7 +80,7 @@ pub struct Operation {
     run: fn(&str, Option<Transport>) -> Kept,
 }
 
-/// What stays alive after the operation.
+/// The object that stays alive after the operation.
 type Kept = Box<dyn Any>;
 
 const BOTH: &[Side] = &[Side::A, Side::B];
@@ -375,7 +375,7 @@ impl Doomed {
         Self { child, output }
     }
 
-    /// What the child says next; nothing once it is dead.
+    /// The child's next line; nothing once it is dead.
     pub fn line(&mut self) -> Option<String> {
         let mut lines = self.output.by_ref().lines().map(|line| line.unwrap());
         lines.find_map(|line| line.strip_prefix('@').map(str::to_owned))

@@ -2,7 +2,7 @@
 //! nothing else, learns how its peer ended, and the name is usable at once.
 //!
 //! A child runs the operation once in peace and says which steps it has. Then, for each step, another child
-//! kills itself there. What the survivor must see follows from the step alone, exactly.
+//! kills itself there. The step alone decides exactly what the survivor must see.
 //!
 //! The promise is 100 ms. A loaded machine may stop the survivor itself for longer, so the test allows
 //! twenty times as much and prints what it measured, counted from before the operation began.
@@ -30,7 +30,7 @@ fn child() {
     child::play();
 }
 
-/// What the deaths in one operation showed.
+/// The results of the deaths in one operation.
 struct Report {
     /// The last step of each child.
     died_at: Vec<String>,
@@ -95,7 +95,7 @@ fn the_survivor_is_told_the_truth_wherever_its_peer_dies() {
     println!("guarantee: steps killed: {killed}");
 }
 
-/// What the steps of servers and their clients begin with.
+/// The beginnings of the names of servers' and clients' steps.
 pub const SERVERS: [&str; 4] = ["bind: ", "unbind: ", "accept: ", "connect: "];
 
 /// The names of all steps in the source.

@@ -140,7 +140,7 @@ fn connected(name: &Name, mut doomed: Doomed) -> Option<Vec<String>> {
         }
     }
     let lived = watcher.join().unwrap();
-    // What it said with its last breath.
+    // Its last words.
     eventually("all that it said is heard", || {
         channel = channel.take().or(server.try_accept().ok());
         server.clients() == usize::from(channel.is_some())

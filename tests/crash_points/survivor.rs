@@ -30,7 +30,7 @@ pub struct Death<'a> {
     steps: &'a [String],
 }
 
-/// What it showed.
+/// The observations of the survivor.
 pub struct Seen {
     /// Whether the child came through the operation alive.
     pub lived: bool,
@@ -99,7 +99,7 @@ impl<'a> Death<'a> {
         let dead = matches!(error, OpenError::Timeout { missing: Missing::Channel | Missing::SideA, .. });
         assert!(dead, "a dead side A is never joined: {error}");
         if self.step % 2 == 0 {
-            // What can be removed is, and otherwise `create` takes it away.
+            // The files are removed if possible; otherwise `create` takes them away.
             let removed = Transport::remove(&self.name);
             assert!(matches!(removed, Ok(()) | Err(RemoveError::NotFound { .. })), "{removed:?}");
             assert_eq!(self.name.left().len(), 0);

@@ -184,7 +184,7 @@ impl Load {
     }
 }
 
-/// What a sender has committed, written where its parent can read it after its death.
+/// The number that a sender has committed, written where its parent can read it after its death.
 pub struct Progress {
     file: File,
     path: PathBuf,

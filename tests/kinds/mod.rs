@@ -1,4 +1,4 @@
-//! What the three kinds of channel have in common, so that one test shows it for all: their messages are numbers here.
+//! The common parts of the three kinds of channel, so that one test shows it for all: their messages are numbers here.
 
 #![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses its own part")]
 

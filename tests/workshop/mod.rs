@@ -52,7 +52,7 @@ pub async fn turn() {
     .await;
 }
 
-/// What workshops of one process have in common.
+/// The state that workshops of one process share.
 #[derive(Default)]
 pub struct Books {
     canceled: Cell<u32>,
@@ -182,7 +182,7 @@ impl Server for Workshop {
     }
 }
 
-/// What a workshop echoes.
+/// The echo of a workshop.
 pub async fn echo(workshop: &Client, payload: &[u8]) -> Result<Vec<u8>, Error> {
     let mut request = workshop.echo_request();
     request.get().set_payload(payload);

@@ -1,4 +1,4 @@
-// What users had: the same class on Boost.Interprocess, with one pair of indices for each direction. It has no
+// The class that users had before: the same one on Boost.Interprocess, with one pair of indices for each direction. It has no
 // callback here, as sendSlot and recvSlot do not use it; it looks again and again, with a 1 ms sleep after a thousand
 // looks in vain.
 

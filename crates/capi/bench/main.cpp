@@ -289,7 +289,7 @@ void finish(pid_t child) {
     if (waitpid(child, &status, 0) != child || status != 0) throw std::runtime_error("the second process failed");
 }
 
-// What a program prints: one number.
+// The number that a program prints.
 double measured(const std::vector<std::string>& words) {
     std::string line;
     for (const auto& word : words) line += "'" + word + "' ";
@@ -336,7 +336,7 @@ int main(int argc, char** argv) {
         const std::string rust = words[0];
         const int rounds = words.size() > 1 ? std::stoi(words[1]) : 7;
         const std::uint64_t messages = words.size() > 2 ? std::stoull(words[2]) : 1'000'000;
-        // Who sleeps for a millisecond takes long.
+        // A side that sleeps for a millisecond takes long.
         const std::string count = std::to_string(messages), few = std::to_string(messages / 20);
         std::map<std::string, std::vector<double>> found;
         int number = 0;

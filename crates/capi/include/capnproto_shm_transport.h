@@ -42,7 +42,7 @@
 #endif
 
 
-// What of this interface a program can rely on: it grows when something that was there changes or goes. A program
+// The version of this interface: it grows when something that was there changes or goes. A program
 // that was compiled against CSHM_ABI_VERSION needs a library that says the same.
 #define CSHM_ABI_VERSION 1
 
@@ -112,7 +112,7 @@ enum cshm_status
     CSHM_SYSTEM = 30,
     // The server's filter refuses this client.
     CSHM_REFUSED = 31,
-    // What answers under the server's name is not a server of this version.
+    // The answer under the server's name does not come from a server of this version.
     CSHM_OTHER_VERSION = 32,
     // The system does not attest who the peer is. It does for the channels of a server.
     CSHM_PEER_UNKNOWN = 33,
@@ -169,7 +169,7 @@ typedef int32_t cshm_life;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What the messages of a direction are.
+// The kind of a direction's messages.
 enum cshm_message_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -243,7 +243,7 @@ typedef struct cshm_stats {
     struct cshm_ring_stats rx;
 } cshm_stats;
 
-// Who is on the other side of a channel, as the system attests it.
+// The process on the other side of a channel, as the system attests it.
 typedef struct cshm_peer {
     // The process's number, as this side's pid namespace knows it; 0 if it does not.
     uint32_t pid;
@@ -253,8 +253,8 @@ typedef struct cshm_peer {
     uint32_t gid;
 } cshm_peer;
 
-// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
-// whatever the slot carried before.
+// A reserved slot, or span of slots: the message is built in here, where the peer will read it. It holds
+// the bytes that the slot carried before.
 typedef struct cshm_write_slot {
     // The first byte; valid until the reservation is committed or aborted.
     uint8_t *data;
@@ -300,7 +300,7 @@ typedef struct cshm_side_info {
 
 // One ring of a channel. Later versions may add fields at the end.
 typedef struct cshm_ring_info {
-    // What its messages are.
+    // The kind of its messages.
     cshm_message_kind kind;
     // For CSHM_KIND_VALUES the size of a value; else 0.
     uint64_t value_size;
@@ -314,7 +314,7 @@ typedef struct cshm_ring_info {
     struct cshm_ring_stats stats;
 } cshm_ring_info;
 
-// What stands under a channel's name. Later versions may add fields at the end.
+// A channel as it stands under its name. Later versions may add fields at the end.
 typedef struct cshm_channel_info {
     // The channel's name.
     const char *name;
@@ -367,10 +367,10 @@ uint32_t cshm_abi_version(void);
 // The library's version, such as "0.1.0".
 const char *cshm_version(void);
 
-// What a status means, in English. The text stays for ever. Takes any number.
+// The meaning of a status, in English. The text stays for ever. Takes any number.
 const char *cshm_strerror(int32_t status);
 
-// What went wrong in this thread last, with the names and values that matter, in English; "done" if nothing did.
+// The last failure of this thread, with the names and values that matter, in English; "done" if nothing failed.
 // The text stays until the next call of this thread that fails.
 const char *cshm_last_error(void);
 
@@ -440,8 +440,8 @@ cshm_status cshm_config_sends_capnp(struct cshm_config *config,
 // Declares that this side receives Cap'n Proto messages; see cshm_config_sends_capnp().
 cshm_status cshm_config_receives_capnp(struct cshm_config *config, uint64_t type_id);
 
-// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). What a dead side A
-// left under the name is reclaimed. CSHM_IN_USE if a live side A holds the name.
+// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). The files of a dead side A
+// under the name are reclaimed. CSHM_IN_USE if a live side A holds the name.
 cshm_status cshm_create(const char *name,
                         const struct cshm_config *config,
                         struct cshm_transport **out);
@@ -521,7 +521,7 @@ cshm_status cshm_stats_of(const char *name,
 // with CSHM_BUSY as cshm_free() is.
 cshm_status cshm_free_later(struct cshm_transport *transport);
 
-// Who the peer is. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
+// The peer's process. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
 cshm_status cshm_get_peer(const struct cshm_transport *transport, struct cshm_peer *out);
 
 // Figures of both rings, now.
@@ -566,7 +566,7 @@ cshm_status cshm_reserve(struct cshm_transport *transport, int64_t timeout_ns, s
 // cshm_reserve() otherwise. `data` is NULL if not, for whatever reason, which is no failure.
 struct cshm_write_slot cshm_reserve_at_hand(struct cshm_transport *transport);
 
-// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message
+// Reserves adjacent slots for one message of up to `bytes` bytes. The rest of the lap is skipped if the message
 // does not fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver
 // has looked once.
 cshm_status cshm_reserve_span(struct cshm_transport *transport,
@@ -739,8 +739,8 @@ cshm_status cshm_wait_set_wait(struct cshm_wait_set *set,
                                const uint64_t **keys,
                                size_t *count);
 
-// Takes the name and listens: clients come by cshm_connect(). Free it with cshm_server_free(). What a dead server left
-// under the name is reclaimed; CSHM_IN_USE if a live one holds it. Each client's channel is as the configuration says.
+// Takes the name and listens: clients come by cshm_connect(). Free it with cshm_server_free(). The files of a dead server
+// under the name are reclaimed; CSHM_IN_USE if a live one holds it. Each client's channel is as the configuration says.
 cshm_status cshm_server_bind(const char *name,
                              const struct cshm_config *config,
                              struct cshm_server **out);
@@ -785,7 +785,7 @@ cshm_status cshm_server_filter(struct cshm_server *server,
                                void *context);
 
 // Every channel of the directory, in the order of the names, as it is now: a list to be freed with cshm_channels_free().
-// What is no whole channel of this user and version is listed too, with its problem. Of the configuration the directory and
+// A name without a whole channel of this user and version is listed too, with its problem. Of the configuration the directory and
 // the permissions count.
 cshm_status cshm_channels_list(const struct cshm_config *config,
                                struct cshm_channels **out);

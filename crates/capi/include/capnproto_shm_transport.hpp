@@ -10,7 +10,7 @@
 //
 // Three faces over one core:
 //
-//   Transport, Channel<T, R>, ...       throw Error. What may find nothing (try_x, x_for) returns an optional, or bool.
+//   Transport, Channel<T, R>, ...       throw Error. Calls that may find nothing (try_x, x_for) return an optional, or bool.
 //   ExpectedTransport, ...              the same calls return Expected and throw nothing, but for a lack of memory.
 //   ShmFixedSlotDuplexTransport         the class that this library replaces, source-compatible.
 //
@@ -202,7 +202,7 @@ struct Returns {
 template <class T>
 using Span = std::span<T>;
 #else
-// What of std::span is needed here.
+// The part of std::span that is needed here.
 template <class T>
 class Span {
 public:
@@ -228,7 +228,7 @@ private:
 
 using Stats = cshm_stats;
 using RingStats = cshm_ring_stats;
-// Who is on the other side, as the system attests it: pid, uid, gid.
+// The process on the other side, as the system attests it: pid, uid, gid.
 using Peer = cshm_peer;
 
 namespace detail {
@@ -381,7 +381,7 @@ public:
     Config& lock_memory(bool yes = true) { return lock_memory_ = yes, *this; }
     Config& huge_pages(bool yes = true) { return huge_pages_ = yes, *this; }
     Config& numa_node(std::uint32_t node) { return numa_node_ = node, *this; }
-    // What this side's messages are, for a Transport; a Channel says it by its types.
+    // The kind of this side's messages, for a Transport; a Channel says it by its types.
     Config& sends_values(ValueKind kind) { return sends_ = kind, sends_capnp_.reset(), *this; }
     Config& receives_values(ValueKind kind) { return receives_ = kind, receives_capnp_.reset(), *this; }
     Config& sends_capnp(std::uint64_t type_id) { return sends_capnp_ = type_id, sends_.reset(), *this; }
@@ -428,8 +428,8 @@ private:
 // ---- Guards
 // ---------------------------------------------------------------------------------------------------------
 
-// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
-// whatever the slot carried before. Dropping it aborts it, and nothing is published.
+// A reserved slot, or span of slots: the message is built in here, where the peer will read it. It holds
+// the bytes that the slot carried before. Dropping it aborts it, and nothing is published.
 template <class Policy>
 class [[nodiscard]] BasicWriteSlot {
 public:
@@ -965,7 +965,7 @@ public:
 
     // From any thread.
 
-    // Who the peer is; none but on a channel of a server (Linux).
+    // The peer's process; none but on a channel of a server (Linux).
     std::optional<Peer> peer() const noexcept {
         Peer peer{};
         if (cshm_get_peer(get(), &peer) != CSHM_OK) return std::nullopt;
@@ -1466,7 +1466,7 @@ using ExpectedWaitSet = BasicWaitSet<Returns>;
 // ---- Looking on
 // -----------------------------------------------------------------------------------------------------
 
-// What stands under a channel's name. It belongs to its Channels.
+// A channel as it stands under its name. It belongs to its Channels.
 using ChannelInfo = cshm_channel_info;
 
 // Channels as they were when they were looked at: `for (const auto& channel : Channels::list()) puts(channel.name)`.

@@ -1,4 +1,4 @@
-//! What C hands over, as Rust knows it.
+//! The arguments of C, as Rust knows them.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::slice;

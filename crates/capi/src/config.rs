@@ -1,4 +1,4 @@
-//! What a program chooses.
+//! The choices of a program.
 
 use std::ffi::c_char;
 use std::time::Duration;

@@ -16,7 +16,7 @@ pub(crate) type Outcome<T = ()> = Result<T, Failed>;
 thread_local! {
     /// How the last failure of this thread is called, and the system's number if it had one.
     static LAST: Cell<(cshm_status, c_int)> = const { Cell::new((CSHM_OK, 0)) };
-    /// What there is to say about it beyond its name, with the failure that it belongs to.
+    /// The text about it beyond its name, with the failure that it belongs to.
     static DETAIL: RefCell<Option<(cshm_status, CString)>> = const { RefCell::new(None) };
 }
 
@@ -61,7 +61,7 @@ impl Failed {
         Self::detailed(CSHM_NULL_ARGUMENT, format_args!("{argument} is NULL"))
     }
 
-    /// What a function of this interface has said already.
+    /// A status that a function of this interface has said already.
     pub(crate) fn said(status: cshm_status) -> Outcome {
         if status == CSHM_OK { Ok(()) } else { Err(Self(status)) }
     }
@@ -101,7 +101,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> cshm_status {
     Failed::detailed(CSHM_PANIC, format_args!("a defect of the library: {text}")).status()
 }
 
-/// What went wrong in this thread last, with the names and values that matter, in English; "done" if nothing did.
+/// The last failure of this thread, with the names and values that matter, in English; "done" if nothing failed.
 /// The text stays until the next call of this thread that fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn cshm_last_error() -> *const c_char {

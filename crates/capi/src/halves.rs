@@ -37,7 +37,7 @@ pub(crate) struct Rx {
     pub(crate) window: Option<Window<'static>>,
     /// None while somebody else has it, and once closed.
     consumer: Option<NonNull<Consumer>>,
-    /// Who has the half, if nobody here.
+    /// The holder of the half, while the half is not here.
     away: Away,
     /// The last message that was copied.
     pub(crate) copy: Vec<u8>,

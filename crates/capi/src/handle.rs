@@ -40,7 +40,7 @@ pub struct cshm_transport {
     pub(crate) left: Left,
 }
 
-/// What any thread may use at any time.
+/// The parts that any thread may use at any time.
 pub(crate) struct Shared {
     pub(crate) stats: StatsHandle,
     pub(crate) poll: PollControl,
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) peer: Option<Peer>,
 }
 
-/// What owns the two halves.
+/// The owner of the two halves.
 #[allow(clippy::large_enum_variant, reason = "there is one for each handle, in its box")]
 enum Ends {
     Whole(Transport),
@@ -180,7 +180,7 @@ impl cshm_transport {
         unsafe { &mut *rx }
     }
 
-    /// What any thread may use.
+    /// The parts that any thread may use.
     ///
     /// # Safety
     ///

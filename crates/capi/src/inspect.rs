@@ -1,4 +1,4 @@
-//! What stands under the names of channels, seen from outside.
+//! The channels under their names, seen from outside.
 //!
 //! C sees structs that belong to a list. They hold pointers to each other, so that each can grow at its end.
 
@@ -32,7 +32,7 @@ pub enum cshm_life {
     CSHM_LIFE_DEAD = 4,
 }
 
-/// What the messages of a direction are.
+/// The kind of a direction's messages.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum cshm_message_kind {
@@ -66,7 +66,7 @@ pub struct cshm_side_info {
 #[repr(C)]
 #[derive(Debug)]
 pub struct cshm_ring_info {
-    /// What its messages are.
+    /// The kind of its messages.
     pub kind: cshm_message_kind,
     /// For CSHM_KIND_VALUES the size of a value; else 0.
     pub value_size: u64,
@@ -80,7 +80,7 @@ pub struct cshm_ring_info {
     pub stats: cshm_ring_stats,
 }
 
-/// What stands under a channel's name. Later versions may add fields at the end.
+/// A channel as it stands under its name. Later versions may add fields at the end.
 #[repr(C)]
 #[derive(Debug)]
 pub struct cshm_channel_info {
@@ -200,7 +200,7 @@ fn ring(ring: &RingInfo) -> cshm_ring_info {
 }
 
 /// Every channel of the directory, in the order of the names, as it is now: a list to be freed with cshm_channels_free().
-/// What is no whole channel of this user and version is listed too, with its problem. Of the configuration the directory and
+/// A name without a whole channel of this user and version is listed too, with its problem. Of the configuration the directory and
 /// the permissions count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_channels_list(

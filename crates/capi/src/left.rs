@@ -1,5 +1,5 @@
-//! What was open on a transport when it was closed, and has not been ended since. C++ guards may outlive their transport: each
-//! ends what it opened all the same, and until then the handle stays.
+//! Things that were open on a transport when it was closed, and have not been ended since. C++ guards may outlive
+//! their transport: each ends what it opened all the same, and until then the handle stays.
 
 use std::ptr::{NonNull, addr_of};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,7 +18,7 @@ pub(crate) const WINDOW: u8 = 8;
 /// The handle itself: whoever made it has not let go of it.
 const HANDLE: u8 = 16;
 
-/// Who may still use a handle.
+/// The users that a handle still has.
 pub(crate) struct Left(AtomicU8);
 
 impl Left {
@@ -42,7 +42,7 @@ impl Left {
     }
 }
 
-/// What is open.
+/// The guards that are open.
 pub(crate) fn open(tx: &mut Tx, rx: &Rx) -> u8 {
     let mut open = 0;
     for (is, what) in [

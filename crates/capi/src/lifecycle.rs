@@ -20,8 +20,8 @@ pub(crate) fn give(out: Output<'_, *mut cshm_transport>, transport: Transport, s
     out.write(cshm_transport::boxed(transport, sends));
 }
 
-/// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). What a dead side A
-/// left under the name is reclaimed. CSHM_IN_USE if a live side A holds the name.
+/// Side A: makes the channel `name` afresh, and gives a transport to be freed with cshm_free(). The files of a dead side A
+/// under the name are reclaimed. CSHM_IN_USE if a live side A holds the name.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_create(
     name: *const c_char,

@@ -20,7 +20,7 @@ pub type cshm_message_callback =
 /// was stopped. In the listener's thread, after the last message.
 pub type cshm_ended_callback = Option<unsafe extern "C-unwind" fn(reason: cshm_status, context: *mut c_void)>;
 
-/// What C gives a callback to remember.
+/// The pointer that C gives a callback to remember.
 struct Context(*mut c_void);
 
 // SAFETY: whoever starts a listener promises that the callbacks may use their context in its thread.

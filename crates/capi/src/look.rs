@@ -1,4 +1,4 @@
-//! What any thread may see and ask.
+//! Calls that look and ask, for any thread.
 
 use transport::{Peer, RingStats, Side, Stats};
 
@@ -65,7 +65,7 @@ impl From<Stats> for cshm_stats {
     }
 }
 
-/// Who is on the other side of a channel, as the system attests it.
+/// The process on the other side of a channel, as the system attests it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct cshm_peer {
@@ -83,7 +83,7 @@ impl From<Peer> for cshm_peer {
     }
 }
 
-/// Who the peer is. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
+/// The peer's process. CSHM_PEER_UNKNOWN but on the channels of a server (Linux): nobody attests the others.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_get_peer(transport: *const cshm_transport, out: *mut cshm_peer) -> cshm_status {
     guarded(|| {

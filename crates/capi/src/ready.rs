@@ -1,4 +1,4 @@
-//! What the two halves offer to event loops.
+//! The two halves in event loops.
 
 use std::ffi::c_int;
 #[cfg(unix)]

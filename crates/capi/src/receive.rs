@@ -190,7 +190,7 @@ pub unsafe extern "C" fn cshm_drain(
         // SAFETY: the header's contract.
         let consumer = unsafe { cshm_transport::rx(transport) }?.lend()?;
         let drained = drain(consumer, max, each);
-        // SAFETY: the header's contract. What the callback did with the handle is over.
+        // SAFETY: the header's contract. The callback's use of the handle is over.
         unsafe { cshm_transport::rx(transport) }?.take_back(consumer);
         let drained = drained?;
         if !count.is_null() {

@@ -13,8 +13,8 @@ use crate::left;
 use crate::status::cshm_status;
 use crate::status::cshm_status::{CSHM_INVALID_ARGUMENT, CSHM_NOTHING_OPEN, CSHM_OK, CSHM_TOO_LARGE};
 
-/// A reserved slot, or span of slots: the message is built in here, where the peer will read it. What stands there is
-/// whatever the slot carried before.
+/// A reserved slot, or span of slots: the message is built in here, where the peer will read it. It holds
+/// the bytes that the slot carried before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct cshm_write_slot {
@@ -80,7 +80,7 @@ unsafe extern "C" fn reserve_after_a_look(
     })
 }
 
-/// Reserves adjacent slots for one message of up to `bytes` bytes. What is left of the lap is skipped if the message
+/// Reserves adjacent slots for one message of up to `bytes` bytes. The rest of the lap is skipped if the message
 /// does not fit it, so a span of more than half the ring may find no room even in an empty ring, until the receiver
 /// has looked once.
 #[unsafe(no_mangle)]
@@ -334,7 +334,7 @@ fn reserve(producer: &'static mut Producer, timeout_ns: i64) -> Outcome<WriteSlo
     })
 }
 
-/// What came of a wait without end. Only who closes the transport ends one before its time.
+/// The outcome of a wait without end. Only closing the transport makes it time out.
 fn endless<T>(result: Result<T, SendError>) -> Outcome<T> {
     result.map_err(|error| if matches!(error, SendError::Timeout) { closed() } else { error.into() })
 }

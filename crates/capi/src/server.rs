@@ -59,8 +59,8 @@ impl cshm_server {
     }
 }
 
-/// Takes the name and listens: clients come by cshm_connect(). Free it with cshm_server_free(). What a dead server left
-/// under the name is reclaimed; CSHM_IN_USE if a live one holds it. Each client's channel is as the configuration says.
+/// Takes the name and listens: clients come by cshm_connect(). Free it with cshm_server_free(). The files of a dead server
+/// under the name are reclaimed; CSHM_IN_USE if a live one holds it. Each client's channel is as the configuration says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_server_bind(
     name: *const c_char,
@@ -208,7 +208,7 @@ impl cshm_server {
     }
 
     fn filter(&mut self, callback: cshm_server_filter_callback, context: *mut c_void) -> Outcome {
-        /// What C gives a callback to remember.
+        /// The pointer that C gives a callback to remember.
         struct Context(*mut c_void);
         // SAFETY: only the thread that accepts calls the callback, and who uses a server in another one promises that the
         // callback may use its context there.

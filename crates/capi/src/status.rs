@@ -57,7 +57,7 @@ pub enum cshm_status {
     CSHM_SYSTEM = 30,
     /// The server's filter refuses this client.
     CSHM_REFUSED = 31,
-    /// What answers under the server's name is not a server of this version.
+    /// The answer under the server's name does not come from a server of this version.
     CSHM_OTHER_VERSION = 32,
     /// The system does not attest who the peer is. It does for the channels of a server.
     CSHM_PEER_UNKNOWN = 33,
@@ -175,7 +175,7 @@ impl cshm_status {
     }
 }
 
-/// What a status means, in English. The text stays for ever. Takes any number.
+/// The meaning of a status, in English. The text stays for ever. Takes any number.
 #[unsafe(no_mangle)]
 pub extern "C" fn cshm_strerror(status: i32) -> *const c_char {
     cshm_status::of(status).map_or(c"an unknown status", |status| status.text()).as_ptr()

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-/// What of this interface a program can rely on: it grows when something that was there changes or goes. A program
+/// The version of this interface: it grows when something that was there changes or goes. A program
 /// that was compiled against CSHM_ABI_VERSION needs a library that says the same.
 pub const CSHM_ABI_VERSION: u32 = 1;
 

@@ -36,7 +36,7 @@ struct Value {
     double price;
 };
 
-// What `step` allocates in a thousand rounds, after a few.
+// The allocations of `step` in a thousand rounds, after a few.
 template <class Step>
 unsigned long steady(Step step) {
     for (int round = 0; round < 100; ++round) step();

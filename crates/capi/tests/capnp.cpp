@@ -65,7 +65,7 @@ void misuse() {
     CHECK_STATUS(a.send(message.get()), CSHM_HANDLE_CLOSED);
 }
 
-// What was open on a channel that is gone says so.
+// A guard whose channel is gone says so.
 void outlived() {
     auto [a, b] = both(1024, 4);
     a.send(capnp::MallocMessageBuilder().getRoot<Quotes>());
@@ -104,7 +104,7 @@ void in_place() {
     CHECK(!b.recv().get().hasVenue());
 }
 
-// Whatever stood in a slot, what was not set is not there.
+// A field that was not set is empty, whatever the slot held before.
 void laps() {
     // Spans of less than half the ring, which find room whenever it is empty.
     auto [a, b] = both(256, 16);

@@ -420,7 +420,7 @@ void lookers() {
     CHECK(ExpectedTap::open(name).error() == CSHM_TIMEOUT);
 }
 
-// What a program does wrong and this can see.
+// Mistakes of a program that the library can see.
 void misuse() {
     {
         auto [a, b] = both(Config().slot_size(8).slot_count(4));
@@ -513,7 +513,7 @@ void misuse() {
     CHECK_STATUS(Server<>::bind(name + "-s").filter(nullptr), CSHM_NULL_ARGUMENT);
 }
 
-// What was open on a transport that is gone says so.
+// A guard whose transport is gone says so.
 void outlived() {
     const auto config = Config().slot_size(8).slot_count(8);
     std::optional<WriteSlot> slot;
@@ -572,7 +572,7 @@ void outlived() {
         CHECK_STATUS(moved_b.window(), CSHM_BUSY);
         CHECK((*window)[1][0] == 't' && window->size() == 2);
         window.reset();
-        // What is reserved keeps a batch open.
+        // A reservation keeps a batch open.
         CHECK(batch->publish() == 0);
         CHECK_STATUS(batch->try_send("before"), CSHM_BUSY);
         (*slot)[0] = '3';
@@ -599,7 +599,7 @@ void outlived() {
     CHECK(Channel<Order>::open(name, LONG).recv()->id == 7);
 }
 
-// What a forked child has of its parent's it cannot use, and may drop.
+// A forked child cannot use its parent's objects, and may drop them.
 void forks() {
     auto [a, b] = both();
     auto [c, listening] = std::pair{Transport::create(name + "-2"), Transport::open(name + "-2", LONG)};
@@ -660,7 +660,7 @@ void forks() {
     client.join();
 }
 
-// What programs were written against.
+// The class that older programs were written against.
 void replaced() {
     using T = ShmFixedSlotDuplexTransport;
     CHECK(!version().empty());

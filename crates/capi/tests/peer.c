@@ -80,7 +80,7 @@ static cshm_status send_number(cshm_transport* t, const char* kind, uint32_t num
     return cshm_commit(t, len);
 }
 
-/* What another program builds of the same values. A longer struct is a newer version of it. */
+/* Compares with the message that another program builds of the same values. A longer struct is a newer version of it. */
 static int is_number(const char* kind, uint32_t number, const cshm_read_slot* found) {
     uint8_t message[64];
     const size_t len = build(kind, number, message);

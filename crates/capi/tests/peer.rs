@@ -41,7 +41,7 @@ trait Peer: Kind {
     fn next_is(&mut self, number: u32) -> std::result::Result<bool, RecvError>;
 }
 
-/// What has the same name on every kind of channel.
+/// Calls that have the same name on every kind of channel.
 macro_rules! join {
     ($channel:ty, $role:expr, $name:expr, $config:expr) => {
         if $role == "connect" {

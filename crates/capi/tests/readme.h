@@ -1,4 +1,4 @@
-/* What the README's C leaves to its reader. `ci/cpp readme` compiles each block behind this. */
+/* The parts that the README's C leaves to its reader. `ci/cpp readme` compiles each block behind this. */
 
 #ifndef README_H
 #define README_H

@@ -1,4 +1,4 @@
-// What the README's C++ leaves to its reader. `ci/cpp readme` compiles each block behind this; a block's own includes
+// The parts that the README's C++ leaves to its reader. `ci/cpp readme` compiles each block behind this; a block's own includes
 // come before.
 
 #ifndef README_HPP

@@ -226,7 +226,7 @@ void bytes(const std::string& name) {
     gone.wait(io.waitScope);
 }
 
-// What is no message ends the connection, and nothing else.
+// Bytes that are no message end the connection, and nothing else.
 void malformed(const std::string& name) {
     const std::vector<std::vector<std::uint8_t>> messages = {
         {},

@@ -90,7 +90,7 @@ private:
 
     asio::io_context& loop_;
     Transport channel_;
-    // What has come and is not answered yet.
+    // A message that is not answered yet.
     std::optional<ReadSlot> asked_;
     Watch message_, room_;
     std::function<void()> ended_;

@@ -11,7 +11,7 @@
 // the standard stream framing, so the other side may be a Rust CapnpChannel, or any program that reads frames. Both
 // sides' type ids are compared when a channel is opened.
 //
-// The channel's own failures are told as Policy says. What capnp finds wrong in a message is a kj::Exception.
+// The channel's own failures are told as Policy says. capnp's complaint about a message is a kj::Exception.
 
 #ifndef CAPNPROTO_SHM_TRANSPORT_CAPNP_HPP
 #define CAPNPROTO_SHM_TRANSPORT_CAPNP_HPP
@@ -32,8 +32,8 @@ namespace detail {
 constexpr std::size_t WORD = sizeof(capnp::word);
 static_assert(WORD == 8, "a Cap'n Proto word has 8 bytes");
 
-// What capnp takes for zero when it builds, this side has to clear. The peer cannot write to the slots, so what
-// stands in one is what this side left there: so many words, counted from its start.
+// capnp takes slots for zero when it builds, so this side has to clear them. The peer cannot write to the slots. So a
+// slot holds only words that this side left there: so many, counted from its start.
 class Leftovers {
 public:
     explicit Leftovers(const cshm_transport* transport) { forget(transport); }

@@ -195,7 +195,7 @@ private:
     kj::Promise<std::size_t> end(Status status, std::size_t least, std::size_t got) {
         auto exception = detail::kj_exception(status);
         half_.note_end(status);
-        // What went wrong is told when everything before it is read.
+        // A failure is told when everything before it is read.
         if (status == CSHM_CLOSED || (got > 0 && got >= least)) return got;
         return kj::Promise<std::size_t>(kj::mv(exception));
     }

@@ -25,7 +25,7 @@
 namespace capnproto_shm_transport {
 
 // The messages of a connection, for capnp::TwoPartyVatNetwork. Each begins a part of its own, as docs/layout.md has it under
-// "RPC". What comes in is copied once, and nothing that the peer writes afterwards matters.
+// "RPC". Incoming messages are copied once, and nothing that the peer writes afterwards matters.
 class MessageStream final : public capnp::MessageStream {
 public:
     // Takes the transport over. Throws Error if the system gives no descriptors to wait on.
@@ -142,7 +142,7 @@ private:
         return nullptr;
     }
 
-    // As the table in the first word has it. What overflows is refused by its size.
+    // As the table in the first word has it. A number that overflows is refused by its size.
     std::size_t segments() const {
         const auto* table = words_.asBytes().begin();
         std::size_t less_one = 0;

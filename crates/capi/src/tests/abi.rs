@@ -77,7 +77,7 @@ fn enumerators(header: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
-/// What programs are compiled against. A line that changes or goes is a new `CSHM_ABI_VERSION`; a line more is not.
+/// The interface that programs are compiled against. A line that changes or goes is a new `CSHM_ABI_VERSION`; a line more is not.
 #[test]
 fn the_abi_is_as_it_was() {
     let header = header();

@@ -304,7 +304,7 @@ static END: AtomicI32 = AtomicI32::new(-1);
 unsafe extern "C-unwind" fn count_messages(_: *const u8, _: usize, context: *mut c_void) {
     if !context.is_null() {
         let t = context.cast();
-        // What would wait for this very thread is refused.
+        // A call that would wait for this very thread is refused.
         assert_eq!(call!(cshm_free(t)), CSHM_BUSY);
         assert_eq!(call!(cshm_listen_stop(t, null_mut())), CSHM_BUSY);
     }
@@ -626,7 +626,7 @@ fn what_is_open_may_outlive_its_transport() {
     assert!(!fork::knows(idle.0));
     assert_eq!(call!(cshm_free_later(null_mut())), CSHM_OK);
 
-    // What was ended after the close does not keep it.
+    // A reservation that was ended after the close does not keep it.
     let (other, _peer) = small();
     let other = ManuallyDrop::new(other);
     assert_eq!(call!(cshm_reserve(other.0, CSHM_NOW, &mut slot)), CSHM_OK);

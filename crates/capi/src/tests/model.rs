@@ -230,7 +230,7 @@ impl Ring {
         self.reservation.is_some() || self.batch.is_some()
     }
 
-    /// What a span finds: how many slots it skips first.
+    /// The number of slots that a span skips first, or its failure.
     fn span(&mut self, bytes: usize) -> Result<u64, cshm_status> {
         if bytes > SLOT * SLOTS as usize {
             return Err(CSHM_TOO_LARGE);
@@ -286,7 +286,7 @@ unsafe extern "C-unwind" fn collect(data: *const u8, len: usize, context: *mut c
 
 struct World {
     sides: [Handle; 2],
-    /// What side A sends, what side B sends.
+    /// The ring from side A, the ring from side B.
     rings: [Ring; 2],
     closed: [bool; 2],
     next: u8,

@@ -1,4 +1,4 @@
-//! What reaches beyond one pair: event loops, wait sets, servers, lists and taps.
+//! Calls that reach beyond one pair: event loops, wait sets, servers, lists and taps.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::BorrowedFd;
@@ -354,7 +354,7 @@ fn a_server_gives_each_client_a_channel() {
     call!(cshm_server_free(null_mut()));
 }
 
-/// What a struct of a list points to.
+/// A part that a struct of a list points to.
 pub fn part<T>(part: &*const T) -> &T {
     // SAFETY: the list lives as long as the struct that points to it.
     unsafe { part.as_ref() }.unwrap()
@@ -413,10 +413,10 @@ fn channels_are_looked_at_from_outside() {
     assert!(names.into_iter().any(|other| other.as_bytes() == name.as_bytes()));
     drop(a);
     assert_eq!(of(&mut null_mut()), CSHM_TIMEOUT, "it is gone");
-    // What a list says stays as it was.
+    // A list does not change afterwards.
     assert_eq!(text(info.tag), "ticks/1");
 
-    // What is no channel is listed with what is wrong.
+    // A file that is no channel is listed with its problem.
     let directory = std::env::temp_dir().join(format!("capi-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("odd.fs.a2b"), "no segment").unwrap();

@@ -1,4 +1,4 @@
-//! What one thread does to a transport while another one is at work in it.
+//! One thread acts on a transport while another one is at work in it.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;

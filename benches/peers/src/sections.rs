@@ -232,8 +232,8 @@ fn capnp_sizes(_: &Results, _: Pace) -> Section {
                 ways; a message fills its slot, of which there are 64: so the lines of a long one have gone to \
                 the cache that both processors share by the time it is built anew. In process: the same two \
                 messages built and read on one processor, in memory that is used again, nothing sent. Between \
-                threads: built by one and read by another in plain memory, one line saying where, which is \
-                what it takes to have a message's lines on two processors.",
+                threads: built by one and read by another in plain memory, one line saying where, which \
+                is the least cost of a message's lines on two processors.",
         axis: Axis { name: "frame bytes", format: bytes, plot: false, base: None },
         unit: Unit::Nanos,
         groups: BOOKS.map(group).into(),
@@ -261,8 +261,8 @@ fn zero_copy(_: &Results, _: Pace) -> Section {
         title: "64 KiB without a copy",
         about: "Written once in place and read once, against one thread that copies as many bytes between two \
                 regions, each as large as the ring. With few slots the copier works in its own cache, while \
-                what is sent must cross from one core's cache to the other's: what a message takes beyond the \
-                longer of writing and reading alone is that way, for ours and for the minimal rings.",
+                a sent message must cross from one core's cache to the other's: the time beyond the longer \
+                of writing and reading alone is for that crossing, for ours and for the minimal rings.",
         axis: Axis { name: "slots", format: count, plot: false, base: None },
         unit: Unit::Nanos,
         groups: ZERO_COPY_SLOTS.map(group).into(),
@@ -381,10 +381,10 @@ fn paced(results: &Results, pace: Pace) -> Section {
         title: "Latency under load",
         about: "64 bytes at a share of the maximum. A message is due by the clock, and its latency counts \
                 from then, also when the sender is held up: nothing is left out. Ours and the minimal rings \
-                get the same load, a share of what the slowest of them takes; the others a share of their own. \
+                get the same load, a share of the slowest one's maximum; the others a share of their own. \
                 Rounds are short and many, and the percentiles medians of theirs: a virtual machine that \
                 takes a processor away for a millisecond now and then decides the p99.9 of any longer \
-                round, whoever's turn it is. The maxima show it.",
+                round, in every contender's turn. The maxima show it.",
         axis: Axis { name: "load", format: |p| format!("{p} %"), plot: true, base: None },
         unit: Unit::Tail,
         groups: [10.0, 30.0, 50.0, 70.0, 90.0].map(group).into(),
@@ -411,8 +411,8 @@ fn one_core(_: &Results, _: Pace) -> Section {
     Section {
         id: "one-core",
         title: "Both sides on one core",
-        about: "64-byte round trips: one who spins keeps the other from running, unless it yields. And the \
-                same while a third process does nothing but spin on that core.",
+        about: "64-byte round trips: a side that spins keeps the other from running, unless it yields. And \
+                the same while a third process does nothing but spin on that core.",
         axis: Axis { name: "core", format: what, plot: false, base: None },
         unit: Unit::Nanos,
         groups: vec![alone, group(BUSY).beside_spinners(&[0]).stretched(3.0)],
@@ -605,8 +605,8 @@ fn readiness(_: &Results, _: Pace) -> Section {
         title: "What wakes whom",
         about: "One message of 8 bytes now and then, by each way to wake a thread of another process: from the \
                 moment the message was due until it is read. Ours with `arm` and the system's `poll`, as an event \
-                loop uses it: the peer writes to a FIFO beside a named channel; to an anonymous channel's \
-                descriptor a thread of the receiving process does, which the peer wakes.",
+                loop uses it: for a named channel the peer writes to a FIFO beside it; for an anonymous one the \
+                peer wakes a thread of the receiving process, which writes to the descriptor.",
         axis: Axis { name: "message", format: each_ms, plot: false, base: None },
         unit: Unit::Wake,
         groups: now_and_then(|entry| {

@@ -12,9 +12,9 @@ use crate::runner::{Pace, Row};
 use crate::sample::Figures;
 use crate::sections::{apart, series::OURS};
 
-/// What an unmet bound means, where the reason is known.
+/// The reasons of unmet bounds, where they are known.
 const WHY: &str = "\
-    What is not met in some run, and why. *Zero-copy of 64 KiB over up to 16 slots*: the copier stays within \
+    Bounds that are missed in some run, and the reasons. *Zero-copy of 64 KiB over up to 16 slots*: the copier stays within \
     its own core's cache, while every line of a message that is sent crosses from one core's cache to the \
     other's, twice: written by the one and read by the other, then taken back to be written again. The table \
     below has what writing and reading take alone; the minimal rings take as long as ours. Over as many \
@@ -26,8 +26,8 @@ const WHY: &str = "\
     way. In turn an index says of many messages at once that they are there: one way, the ring with words \
     reaches half of ours at 8 and 64 bytes, and is ahead where a message and its word share a line. *Wake of \
     a parked receiver, 30 ms*: it is a wake from a deep rest of the processor, and scatters as much for all. \
-    *Cap'n Proto against one process*: one processor finds every line of a message in its own cache; what \
-    two processors pay for passing the lines on is what two threads pay in plain memory, in the next row. \
+    *Cap'n Proto against one process*: one processor finds every line of a message in its own cache; two \
+    processors pay for passing the lines on, as two threads do in plain memory, in the next row. \
     *RPC*: most of a call is capnp-rpc's own work, which both ends in one thread take too; a call each 1 ms \
     is two wakes, and capnp-rpc's tasks between them. *Where a line takes 500 ns there and back* instead of \
     100, as this virtual machine has it for minutes at a time, rates are a fifth, and in a run that had it \
@@ -382,7 +382,7 @@ fn write_tapped(page: &mut String, results: &Results) -> std::fmt::Result {
     writeln!(
         page,
         "\n## A tap\n\nTwo pairs, 64 bytes over {} slots, `Spin`, take turns, and a tap reads every message that it can of \
-         the second. What it delivers and what it misses add up to what was sent in each turn. Where there are two \
+         the second. The messages that it delivers and misses add up to those sent in each turn. Where there are two \
          processors, its time is taken from the two sides. `record` writes {} messages a second to a file by tap. \
          `top` shows {} channels in a terminal, on each of which 50 messages a second pass.\n",
         crate::tapped::SLOTS,

@@ -807,7 +807,7 @@ size_t cshm_channels_len(const struct cshm_channels *channels);
 const struct cshm_channel_info *cshm_channels_get(const struct cshm_channels *channels, size_t index);
 
 // Opens the channel `name` for looking on; free it with cshm_tap_free(). It begins with what is sent and not released yet.
-// The sides may be gone: what they left is read then. Of the configuration the directory and the permissions count.
+// The sides may be gone: the messages that they left are read then. Of the configuration the directory and the permissions count.
 // CSHM_TIMEOUT if there is no such channel.
 cshm_status cshm_tap_open(const char *name,
                           const struct cshm_config *config,

@@ -353,7 +353,7 @@ struct FreeTransport {
 
 } // namespace detail
 
-// Values of a type: what one direction of a Channel carries.
+// Values of a type, which one direction of a Channel carries.
 struct ValueKind {
     std::size_t size;
     std::size_t align;

@@ -1,7 +1,7 @@
 //! A transport as C holds it: one handle, used by a thread that sends and a thread that receives.
 //!
 //! The library's guards (`WriteSlot`, `ReadSlot`, `Batch`, `Window`) borrow their half. C has no borrows, so a handle
-//! keeps the guard beside the half, with its borrow extended. This is what makes that sound:
+//! keeps the guard beside the half, with its borrow extended. These rules make that sound:
 //!
 //! - A handle lives in a box that stays where it is, and so do the halves in [`Ends`] and `apart`.
 //! - While a guard is open, nothing else touches its half: every function first looks whether one is.

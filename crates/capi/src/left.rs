@@ -15,7 +15,7 @@ pub(crate) const RESERVATION: u8 = 1;
 pub(crate) const BATCH: u8 = 2;
 pub(crate) const MESSAGE: u8 = 4;
 pub(crate) const WINDOW: u8 = 8;
-/// The handle itself: whoever made it has not let go of it.
+/// The handle itself: its owner has not let go of it.
 const HANDLE: u8 = 16;
 
 /// The users that a handle still has.

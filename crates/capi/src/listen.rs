@@ -23,7 +23,7 @@ pub type cshm_ended_callback = Option<unsafe extern "C-unwind" fn(reason: cshm_s
 /// The pointer that C gives a callback to remember.
 struct Context(*mut c_void);
 
-// SAFETY: whoever starts a listener promises that the callbacks may use their context in its thread.
+// SAFETY: the caller that starts a listener promises that the callbacks may use their context in its thread.
 unsafe impl Send for Context {}
 
 impl Context {

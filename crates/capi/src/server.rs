@@ -54,7 +54,7 @@ impl cshm_server {
         }
         // SAFETY: it is alive, and this is a place within it.
         let filters = unsafe { addr_of!((*server).filters) };
-        // SAFETY: who has the rest, further up the stack, only reads this place.
+        // SAFETY: the holder of the rest, further up the stack, only reads this place.
         unsafe { &*filters }.load(Ordering::Relaxed)
     }
 }

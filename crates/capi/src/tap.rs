@@ -47,7 +47,7 @@ pub struct cshm_tapped {
 }
 
 /// Opens the channel `name` for looking on; free it with cshm_tap_free(). It begins with what is sent and not released yet.
-/// The sides may be gone: what they left is read then. Of the configuration the directory and the permissions count.
+/// The sides may be gone: the messages that they left are read then. Of the configuration the directory and the permissions count.
 /// CSHM_TIMEOUT if there is no such channel.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cshm_tap_open(

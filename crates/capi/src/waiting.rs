@@ -10,7 +10,7 @@ use crate::halves::{busy, closed};
 
 /// A half, and whether a thread waits in it.
 pub(crate) struct Part<T> {
-    /// Beside the half, not in it: who only looks here borrows nothing that the waiting thread has.
+    /// Beside the half, not in it: a thread that only looks here borrows nothing that the waiting thread has.
     waits: AtomicBool,
     /// Whether somebody takes the handle away from a listener, whose callback may be at work in this half: what it has begun
     /// it may end, and begin nothing.

@@ -1,4 +1,4 @@
-//! The committed header is what cbindgen makes of the source, and the ABI is what `abi.txt` says.
+//! The committed header equals cbindgen's output, and the ABI is the one of `abi.txt`.
 
 use std::fmt::Write;
 use std::fs;

@@ -258,7 +258,7 @@ impl Ring {
         };
     }
 
-    /// The oldest message, stepped over; what is skipped before it is released, unless something older is held.
+    /// The oldest message, stepped over; skipped slots before it are released, unless something older is held.
     fn take(&mut self) -> Result<(Vec<u8>, u64), cshm_status> {
         while let Some(Entry { message: None, .. }) = self.queue.front() {
             let skipped = self.queue.pop_front().unwrap().slots;

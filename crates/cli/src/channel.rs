@@ -80,7 +80,7 @@ pub fn servers(place: &Place) -> anyhow::Result<Vec<Server>> {
     Ok(servers_there(place)?.iter().map(Server::of).collect())
 }
 
-/// Life, process number and program of whoever it is.
+/// Life, process number and program of a side or a server.
 fn short(life: &str, stopped: bool, pid: Option<u32>, program: Option<&str>) -> String {
     let life = if stopped { "stopped" } else { life };
     match (pid, program) {

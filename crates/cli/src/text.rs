@@ -112,7 +112,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A name as a shell takes it: what is printed as a command can be copied.
+/// A name as a shell takes it, so that a printed command can be copied.
 pub fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-._+:@%".contains(c);
     let quoted =

@@ -1,4 +1,4 @@
-//! `info`: what is in a recording.
+//! `info`: the contents of a recording.
 
 use std::io::{self, Write};
 

@@ -165,7 +165,7 @@ fn read_tap(mut tap: Tap, first_stream: usize, to: &SyncSender<Batch>, shared: &
 type Ends = [(Consumer, Producer); 2];
 
 /// Makes another channel like this one for the real side B, and the recording; then joins this one in its place. In this
-/// order: whatever fails leaves the channel as it was.
+/// order: a failure leaves the channel as it was.
 fn stand_between(
     place: &Place,
     name: &str,
@@ -243,7 +243,7 @@ fn pass_on(
                 return to.abandon();
             }
         }
-        // Recorded first: what a receiver has seen stands in the file.
+        // Recorded first: every message that a receiver has seen stands in the file.
         batch.push(stream, sequence, 0, &bytes);
         sequence += 1;
         if batch.is_full() {

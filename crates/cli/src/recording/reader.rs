@@ -1,4 +1,4 @@
-//! Reads a recording: whatever stands in the file, up to its last whole chunk.
+//! Reads a recording, up to the last whole chunk of any file.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;

@@ -148,7 +148,7 @@ fn draw_detail(frame: &mut Frame<'_>, state: &State, area: Rect) {
     frame.render_widget(Sparkline::default().data(&history), spark);
 }
 
-/// How long the newest message waits until it is received: what stands in the ring, at the rate at which it goes.
+/// How long the newest message waits until it is received: the messages in the ring, at the rate at which they go.
 fn waits(ring: &Ring) -> String {
     match (ring.used_slots, ring.messages_per_s) {
         (0, _) => "received as it comes".to_owned(),

@@ -37,7 +37,7 @@ pub(crate) enum Owner {
     Frame(Arc<Receiver>, Arc<AtomicUsize>),
 }
 
-// SAFETY: the pointer is to shared memory that stays mapped; who reads and writes there is Python's business.
+// SAFETY: the pointer is to shared memory that stays mapped; Python controls the reads and writes there.
 #[allow(unsafe_code)]
 unsafe impl Send for Hold {}
 // SAFETY: as above; the rest is atomic or never changes.

@@ -9,7 +9,7 @@ use transport::StatsHandle;
 /// Owns a half at an address that does not change.
 ///
 /// The library's guards (`WriteSlot`, `ReadSlot`, `Window`) borrow their half. Python has no borrows, so `Sending` and
-/// `Receiving` keep the guard beside the half, with its borrow extended. This is what makes that sound:
+/// `Receiving` keep the guard beside the half, with its borrow extended. These rules make that sound:
 ///
 /// - The half stays at its address until this is dropped.
 /// - While a guard is open, nothing else touches the half: `Sending::idle` and `Receiving::idle`, which alone call

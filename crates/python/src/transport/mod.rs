@@ -1,4 +1,4 @@
-//! One side of a channel: what it is here, and its end; what it does in the files beside this one.
+//! One side of a channel: its state and its end are here, its actions in the files beside this one.
 
 mod facts;
 mod loops;

@@ -1,7 +1,7 @@
 //! Tasks in two processes, under smol: one asks, one hears the answers, and in the other process one answers.
 //!
 //! `cargo run --release --features async --example async_smol` starts both processes. A ring that is full holds up the
-//! task that sends, and no other: the thread goes on with whoever has something to do.
+//! task that sends, and no other: the thread goes on with tasks that have something to do.
 
 use std::env;
 use std::error::Error;

@@ -93,7 +93,7 @@ async fn client(name: &str) -> Result {
         began.elapsed().as_micros() / u128::from(REQUESTS)
     );
 
-    // The connection ends with whoever sends requests, and takes the channel along.
+    // The connection ends with its sender of requests, and takes the channel along.
     drop(sender);
     connection.await??;
     let status = child.wait()?;

@@ -1,5 +1,5 @@
-//! Requests shared out to clients: whoever has nothing to do gets the next. A worker that is killed loses nothing, because
-//! what it had not answered goes to another.
+//! Requests shared out to clients: an idle worker gets the next. A worker that is killed loses nothing, because
+//! its unanswered requests go to another.
 //!
 //! `cargo run --release --example workers` starts all processes.
 
@@ -71,7 +71,7 @@ impl Worker {
         while self.open.len() < AHEAD {
             let Some(number) = requests.pop_front() else { return };
             if self.channel.try_send(&Request { number }).is_err() {
-                // It is gone: what it has goes to another once that is known.
+                // It is gone: its requests go to another once that is known.
                 return requests.push_front(number);
             }
             self.open.push_back(number);

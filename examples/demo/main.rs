@@ -72,7 +72,7 @@ fn one_side(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One side for whoever reads its figures: no bar, no table.
+/// One side for a process that reads its figures: no bar, no table.
 fn play(plan: &Plan) -> Result<Measure, Failure> {
     let transport = connect::connect(plan, || Ok(()))?;
     exchange::exchange(transport, plan.pace, plan.time)

@@ -10,7 +10,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use crate::exchange::Pace;
 use crate::measure::{Measure, nanoseconds_up_to_a_minute};
 
-/// One mode at one pace: what all the sides given received, together.
+/// One mode at one pace: the messages that all the given sides received, together.
 pub struct Row {
     mode: PollMode,
     pace: Pace,

@@ -13,7 +13,7 @@ use crate::dice::Dice;
 use crate::report::COUNTS;
 use crate::session;
 
-/// Set when whoever started this side asks it to end.
+/// Set when the process that started this side asks it to end.
 static FINISH: AtomicBool = AtomicBool::new(false);
 static TALLY: [AtomicU64; COUNTS.len()] = [const { AtomicU64::new(0) }; COUNTS.len()];
 

@@ -1,4 +1,4 @@
-//! A channel is its user's alone unless both sides say otherwise, whoever plants what in its place.
+//! A channel is its user's alone unless both sides say otherwise, even if others plant things in its place.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -67,7 +67,7 @@ fn other_user() -> Option<Elsewhere> {
     fs::DirBuilder::new().mode(0o755).create(&place.0).unwrap();
     fs::set_permissions(&place.0, fs::Permissions::from_mode(0o755)).unwrap();
     let copy = place.0.join("test");
-    // By a process of its own: what another test forks meanwhile must not hold the copy open for writing.
+    // By a process of its own: a fork of another test must not hold the copy open for writing meanwhile.
     let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status();
     assert!(copied.unwrap().success());
     fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
@@ -415,7 +415,7 @@ fn busy(args: &[String]) {
     say("done");
 }
 
-/// A segment has no name before it is whole: what the directory shows at any time are the two files.
+/// A segment has no name before it is whole: the directory shows only the two files at any time.
 #[test]
 fn no_temporary_name_is_ever_seen() {
     let name = named("busy");

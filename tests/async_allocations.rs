@@ -94,7 +94,7 @@ async fn settles(what: &str, mut round: impl AsyncFnMut(u64)) {
     const WARM: u64 = 40;
     const COUNTED: u64 = 200;
     for number in 0..WARM {
-        // The other side gets time to sleep: what wakes it is opened at the first time.
+        // The other side gets time to sleep: its event is opened at the first time.
         if number % 8 == 0 {
             std::thread::sleep(Duration::from_millis(20));
         }

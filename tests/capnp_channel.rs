@@ -1,4 +1,4 @@
-//! Cap'n Proto messages through a channel: what is built, published, refused and read.
+//! Cap'n Proto messages through a channel: built, published, refused and read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 

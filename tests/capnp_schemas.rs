@@ -1,4 +1,4 @@
-//! The committed requests are what the tool makes of the schemas beside them.
+//! The committed requests equal the tool's output for the schemas beside them.
 #![cfg(all(feature = "capnp", not(windows)))]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 

@@ -32,7 +32,7 @@ fn names(page: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_error_is_on_the_page() {
-    // A transparent wrapper: what it wraps is on the page.
+    // A transparent wrapper: the page has the wrapped errors.
     let wrapper = |variant: &str| variant == "Config";
     let table = PAGE.split("## Starting over").next().unwrap();
     let listed = names(table);

@@ -605,7 +605,7 @@ fn what_is_at_hand_needs_no_look() {
     sender.try_send(b"looked").unwrap();
     sender.reserve_at_hand().expect("seen by that look").commit(0);
 
-    // A span is none, and neither is what comes to a receiver that is gone.
+    // A span is not at hand, and neither is a message to a receiver that is gone.
     assert_eq!(*receiver.try_recv().unwrap(), *b"looked");
     assert!(receiver.recv_at_hand().is_some_and(|message| message.is_empty()));
     sender.try_reserve_span(12).unwrap().commit(12);

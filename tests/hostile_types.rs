@@ -149,7 +149,7 @@ mod messages {
         }
     }
 
-    /// The copy is what counts: whatever the peer writes afterwards, the message stays.
+    /// Only the copy counts: the peer's later writes do not change the message.
     #[test]
     fn a_copy_does_not_change() {
         let (mut a, mut b, memory, _name) = channel(256);

@@ -77,7 +77,7 @@ fn look(args: &[String]) {
             let mut a = Transport::create(name, &Config::new().slot_size(64).slot_count(64)).unwrap();
             a.send(b"in its place").unwrap();
         }
-        // The limit holds: who does map a leftover is refused.
+        // The limit holds: a process that does map a leftover is refused.
         "map" => assert!(matches!(Stats::of(name), Err(OpenError::Io { .. }))),
         other => panic!("{other}"),
     }

@@ -256,7 +256,7 @@ fn locked() -> usize {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// With memory that is kept: what each side maps, and no longer than it does.
+/// With memory that is kept: only each side's mappings, and only as long as they last.
 fn locks(args: &[String]) {
     let config = Config::new().slot_size(64).slot_count(64).lock_memory(true);
     let before = locked();

@@ -1,4 +1,4 @@
-//! Two sides, and whoever else, on the one processor that both need: whoever waits lets the other run.
+//! Two sides, and other processes, on the one processor that both need: a side that waits lets the other run.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 #![allow(unsafe_code, reason = "a scheduling class")]

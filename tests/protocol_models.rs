@@ -368,7 +368,7 @@ fn a_death_wakes_a_sleeper_and_comes_after_what_was_published() {
     });
 }
 
-/// A kernel whose barrier loom cannot show: whoever needs it does not sleep.
+/// A kernel whose barrier loom cannot show: a side that needs it does not sleep.
 struct Unbarriered;
 
 loom::lazy_static! {

@@ -472,7 +472,7 @@ fn a_set_is_woken_by_other_processes_and_learns_of_their_deaths() {
     }
 }
 
-/// Looking is not waiting: whoever looks where nothing was announced loses no wake.
+/// Looking is not waiting: a side that looks where nothing was announced loses no wake.
 #[test]
 fn whoever_only_looks_goes_on_sleeping() {
     let name = named("looked");

@@ -73,7 +73,7 @@ enum Area {
     Lengths,
     /// Modes, ends, sleeps and figures.
     Notices,
-    /// The scribbler sends: what it publishes changes while it is received.
+    /// The scribbler sends: its messages change while they are received.
     Messages,
 }
 

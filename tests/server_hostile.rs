@@ -1,4 +1,4 @@
-//! Servers and clients that say and hand over what they like: whoever is honest is refused with an error, or not
+//! Servers and clients say and hand over anything that they like. An honest peer gets an error, or is not
 //! concerned at all.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]

@@ -134,7 +134,7 @@ fn tap_at_full_speed(slots: usize, count: u64, stalls: bool) -> u64 {
     delivered
 }
 
-/// A message is what was sent under its number: in a slot or in a span.
+/// A message has the bytes that were sent under its number: in a slot or in a span.
 fn check(index: u64, slots: usize, got: &[u8]) {
     let mut expected = Vec::new();
     let most_in_span = (slots * 64 / 2).min(700);

@@ -539,7 +539,7 @@ struct Model {
 }
 
 impl Model {
-    /// Sends if the ring lets us: what matters here is what the window shows.
+    /// Sends if the ring lets us: only the window's contents matter here.
     fn send(&mut self, tx: &mut Transport, op: &Op, slots: usize) -> bool {
         self.sent += 1;
         match *op {

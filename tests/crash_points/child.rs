@@ -1,4 +1,4 @@
-//! The side that dies: what it does before, and each operation it dies in.
+//! The side that dies: its work before, and each operation it dies in.
 
 use std::any::Any;
 use std::io::{BufRead, BufReader, Read, Write};

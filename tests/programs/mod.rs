@@ -68,7 +68,7 @@ impl Program {
     pub fn read_until(&mut self, enough: impl Fn(&str) -> bool) -> String {
         let output = self.child().stdout.as_mut().unwrap();
         let (mut said, mut byte) = (Vec::new(), [0]);
-        // Byte by byte: what comes after it is left for others to read.
+        // Byte by byte: the rest is left for others to read.
         while !(said.ends_with(b"\n") && enough(&text(&said))) {
             assert_eq!(output.read(&mut byte).unwrap(), 1, "it ended after {}", text(&said));
             said.push(byte[0]);

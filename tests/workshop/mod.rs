@@ -89,7 +89,7 @@ impl Server for Workshop {
 
     async fn inner(self: Rc<Self>, _: InnerParams, mut results: InnerResults) -> Result<(), Error> {
         let inner = Self { depth: self.depth + 1, books: Rc::clone(&self.books) };
-        // Not at once: what is called on it meanwhile must wait.
+        // Not at once: calls on it must wait meanwhile.
         turn().await;
         results.get().set_workshop(capnp_rpc::new_client(inner));
         Ok(())

@@ -42,7 +42,8 @@ def test_pair(name, pair, kind, endings):
         [*PEERS[language], side, kind, ending, name]
         for language, side, ending in zip(pair, ("create", "open"), endings, strict=True)
     ]
-    a, b = (subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in start)  # noqa: S603
+    pipe = subprocess.PIPE
+    a, b = (subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for command in start)  # noqa: S603
     try:
         if endings[0] == "streams":
             assert b.stdout.readline() == "there\n"

@@ -19,7 +19,7 @@ pub enum ConfigError {
     Name {
         /// The name asked for.
         name: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: &'static str,
     },
     /// The slot count is zero or no power of two.
@@ -69,9 +69,9 @@ pub enum ConfigError {
     /// A channel was given a configuration of a kind of message that it cannot carry.
     #[error("the configuration says {asked}, and this channel carries {carried}; leave the kind out")]
     Kind {
-        /// What the configuration says.
+        /// The kind in the configuration.
         asked: String,
-        /// What the channel carries.
+        /// The kind that the channel carries.
         carried: String,
     },
     /// The mode has bits outside `0o777`, or takes the owner's own access away.
@@ -85,7 +85,7 @@ pub enum ConfigError {
     Unsupported {
         /// The option asked for.
         option: &'static str,
-        /// What is missing.
+        /// The reason.
         reason: String,
     },
 }
@@ -231,9 +231,9 @@ pub enum OpenError {
     Timeout {
         /// The name asked for.
         name: String,
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
-        /// What was missing in the end.
+        /// The part that was missing at the end.
         missing: Missing,
     },
     /// A live side B is there already.
@@ -271,9 +271,9 @@ pub enum OpenError {
         name: String,
         /// Which of the two directions, seen from this side.
         direction: &'static str,
-        /// What side A declared.
+        /// The type that side A declared.
         found: String,
-        /// What this side declares.
+        /// The type that this side declares.
         expected: String,
     },
     /// The server's filter refuses this client.
@@ -282,16 +282,16 @@ pub enum OpenError {
         /// The name asked for.
         name: String,
     },
-    /// What answers under the server's name does not speak as this version does.
+    /// The server speaks another version of the handshake, or is no server of this library.
     #[error(
         "server {name:?} speaks version {found} of the handshake, this side {supported}; use one version on both sides"
     )]
     Handshake {
         /// The name asked for.
         name: String,
-        /// What the server speaks, 0 if it is no server of this library's.
+        /// The server's version; 0 if it is no server of this library.
         found: u32,
-        /// What this side speaks.
+        /// This side's version.
         supported: u32,
     },
     /// An anonymous channel has no name to open again.

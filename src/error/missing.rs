@@ -1,9 +1,9 @@
-//! What there must be before side B or a client can join.
+//! The parts that must be there before side B or a client can join.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What was missing when side B's wait was over.
+/// The part that was missing when side B's wait was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {

@@ -1,4 +1,4 @@
-//! What stands under a channel's name.
+//! The state of the channel under a name.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use crate::protocol::{Direction, End, EndpointStatus, PollMode, Side, check_name
 use crate::ring::RingStats;
 use crate::segment::Segment;
 
-/// What stands under a channel's name, as it is now. [`Channels::list`](crate::Channels::list) finds all of them.
+/// The present state of the channel under a name. [`Channels::list`](crate::Channels::list) finds all of them.
 ///
 /// Each figure is true of some recent moment, two of them not necessarily of the same. All that the two sides wrote
-/// about themselves (process numbers, poll modes, figures) is what they say, and proves nothing. Who lives is told by the
-/// locks that the system keeps.
+/// about themselves (process numbers, poll modes, figures) is a claim, and proves nothing. The
+/// locks that the system keeps show which side lives.
 ///
 /// ```
 /// # use capnproto_shm_transport::{ChannelInfo, Config, Life, Transport};
@@ -40,7 +40,7 @@ pub struct ChannelInfo {
     pub generation: Option<u64>,
     /// When side A created it, by the clock of that time.
     pub created: Option<SystemTime>,
-    /// What [`Config::message_tag`] said; empty if nothing.
+    /// The tag from [`Config::message_tag`]; empty if none was given.
     pub tag: Option<String>,
     /// The side that created the channel.
     pub a: SideInfo,
@@ -50,7 +50,7 @@ pub struct ChannelInfo {
     pub a_to_b: Option<RingInfo>,
     /// The ring from side B to side A, if its file is a whole segment.
     pub b_to_a: Option<RingInfo>,
-    /// What is wrong, if this is not a whole channel that this process may join. Never so for [`ChannelInfo::of`].
+    /// The fault, if this is not a whole channel that this process may join. [`ChannelInfo::of`] always gives `None`.
     pub problem: Option<OpenError>,
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingInfo {
-    /// What its messages are.
+    /// The kind of its messages.
     pub kind: MessageKind,
     /// Length of its file, in bytes.
     pub file_bytes: u64,
@@ -120,7 +120,7 @@ impl ChannelInfo {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Timeout`] if there is no whole channel of that name, [`OpenError::Segment`] if what stands there is
+    /// [`OpenError::Timeout`] if there is no whole channel of that name, [`OpenError::Segment`] if a file there is
     /// not a whole segment of this user and version, [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if
     /// the system refuses. A channel whose sides are gone is no error: see [`Life`].
     pub fn of(name: &str) -> Result<Self, OpenError> {
@@ -138,7 +138,7 @@ impl ChannelInfo {
         info.problem.take().map_or(Ok(info), Err)
     }
 
-    /// What stands there, with what is wrong with it. Only an impossible configuration is an error.
+    /// The state of the channel, with its fault if any. Only an impossible configuration is an error.
     pub(super) fn look(name: &str, config: &Config) -> Result<Self, ConfigError> {
         check_name(name)?;
         let group = config.permissions_checked()?;
@@ -167,7 +167,7 @@ impl ChannelInfo {
         info.problem = match (a_to_b.err(), b_to_a.err()) {
             (None, None) if of_one_life => None,
             (None, None) => Some(missing(name, Missing::Ready)),
-            // What is half made has one file.
+            // A half-made channel has one file.
             (None, Some(OpenError::Timeout { .. })) => Some(missing(name, Missing::Ready)),
             (Some(OpenError::Timeout { .. }), None) => Some(missing(name, Missing::SideA)),
             (Some(OpenError::Timeout { .. }), Some(error)) | (Some(error), _) | (None, Some(error)) => {
@@ -216,7 +216,7 @@ fn ring(segment: &Segment) -> RingInfo {
     }
 }
 
-/// What one side says of itself, and whether it lives.
+/// One side's claims about itself, and whether it lives.
 fn side(side: Side, rings: [Option<&Segment>; 2]) -> SideInfo {
     let [sends, receives] = match side {
         Side::A => rings,

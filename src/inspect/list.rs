@@ -15,8 +15,8 @@ use crate::protocol::{Direction, file_name};
 pub struct Channels;
 
 impl Channels {
-    /// What stands in the directory of channels under a name that a channel's file would have, in the order of the
-    /// names. What is no whole channel of this user and version is listed too, with its
+    /// All files in the directory of channels that have the name of a channel's file, in the order of the
+    /// names. A file that is no whole channel of this user and version is listed too, with its
     /// [`problem`](ChannelInfo::problem).
     ///
     /// ```
@@ -51,7 +51,7 @@ impl Channels {
         let suffixes = [Direction::AToB, Direction::BToA].map(|direction| file_name("", direction));
         let names = names_in(&config.directory_chosen(), &suffixes)?;
         let looked = names.into_iter().filter_map(|name| ChannelInfo::look(&name, config).ok());
-        // What went away meanwhile is not there.
+        // A file that was removed meanwhile is left out.
         let gone = |info: &ChannelInfo| {
             matches!(info.problem, Some(OpenError::Timeout { missing: Missing::Channel, .. }))
         };

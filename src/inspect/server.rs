@@ -18,9 +18,9 @@ pub struct ServerInfo {
     pub name: String,
     /// Where its files lie.
     pub directory: PathBuf,
-    /// [`Alive`](Life::Alive), or [`Dead`](Life::Dead): then the next server of that name takes away what is left.
+    /// [`Alive`](Life::Alive), or [`Dead`](Life::Dead): then the next server of that name removes its files.
     pub life: Life,
-    /// What is wrong, if the file that tells cannot be looked at.
+    /// The error, if the file that shows this cannot be read.
     pub problem: Option<OpenError>,
 }
 

@@ -43,10 +43,10 @@ const PROBE: Duration = Duration::from_millis(50);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What it misses
+/// # Messages that it misses
 ///
 /// A ring keeps a message until its slot is written again: about a lap. A tap that falls behind by more goes on
-/// half a lap before the newest message, or with the oldest one that a receiver who stands still has not released.
+/// half a lap before the newest message, or with the oldest one that a stopped receiver has not released.
 /// While a sender gathers a batch, up to a quarter of the ring cannot be read. So give a channel that is to be tapped at
 /// full speed many slots.
 ///
@@ -82,11 +82,11 @@ pub struct Tapped {
 }
 
 impl Tap {
-    /// Opens the channel `name` for looking on. Its sides may be gone: what they left is read then.
+    /// Opens the channel `name` for looking on. If its sides are gone, the tap reads the messages that they left.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Timeout`] if there is no whole channel of that name, [`OpenError::Segment`] if what stands there is
+    /// [`OpenError::Timeout`] if there is no whole channel of that name, [`OpenError::Segment`] if a file there is
     /// not a whole segment of this user and version, [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if
     /// the system refuses.
     pub fn open(name: &str) -> Result<Self, OpenError> {

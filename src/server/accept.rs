@@ -21,7 +21,7 @@ use crate::transport::{Kind, Peer, Transport};
 /// Gives each client that connects a duplex channel of its own, of which it is side A.
 ///
 /// The channel lies in sealed memory without a name, which is handed over on a Unix socket. So a crash leaves nothing of
-/// it, and nothing that one client does touches another. What both sides exchange, the tag, the filter and the limits
+/// it, and nothing that one client does touches another. The types of both sides, the tag, the filter and the limits
 /// are checked before any memory is made. A client that connects and says nothing holds nobody up.
 ///
 /// A server's end does not end its clients' channels.
@@ -57,7 +57,7 @@ pub struct Server<C = Transport> {
 const LOOKS: usize = 16;
 
 impl<C: Kind> Server<C> {
-    /// Takes the name and listens. What a dead server left under it is reclaimed. Each client's channel has the geometry,
+    /// Takes the name and listens. A dead server's files are reclaimed. Each client's channel has the geometry,
     /// the tag, the memory options and the poll mode of `config`.
     ///
     /// # Errors
@@ -160,12 +160,12 @@ impl<C: Kind> Server<C> {
         Ok(Turn::Something)
     }
 
-    /// Changes what clients may take. Clients that are there stay.
+    /// Changes the limits for clients. Clients that are there stay.
     pub fn limits(&mut self, limits: Limits) {
         self.joining.limit(limits);
     }
 
-    /// Says who may connect, by what the system attests of a client. Everybody may otherwise who can reach the socket: the
+    /// Decides who may connect, by the system's word on a client. Otherwise everybody may who can reach the socket: the
     /// same user, unless [`Config::permissions`] opens it to a group.
     pub fn filter(&mut self, filter: impl FnMut(&Peer) -> bool + Send + 'static) {
         self.joining.filter = Some(Box::new(filter));

@@ -13,14 +13,14 @@ use crate::transport::{Kind, Transport};
 /// How often clients are asked whether they live still. One that has room looks like one that reads.
 const ASKED: Duration = Duration::from_millis(100);
 
-/// What becomes of a client that has no room for the next message, because it has not read those before.
+/// The treatment of a client that has no room for the next message, because it has not read those before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Slow {
     /// It misses that message, and goes on with the first one for which it has room again. It is not told: number the
     /// messages if it is to know.
     Skip,
-    /// It loses its channel: it receives what was sent before, then [`RecvError::Closed`](crate::RecvError::Closed). It
+    /// It loses its channel: it receives the messages sent before, then [`RecvError::Closed`](crate::RecvError::Closed). It
     /// may connect again.
     Drop,
 }
@@ -49,7 +49,7 @@ pub enum Slow {
 /// # });
 ///
 /// while broadcast.is_empty() {
-///     broadcast.admit(&mut server)?;      // whoever has joined
+///     broadcast.admit(&mut server)?;      // the clients that have joined
 /// }
 /// let sent = broadcast.send(b"hello, all")?;
 /// assert_eq!((sent.delivered, sent.skipped), (1, 0));
@@ -62,7 +62,7 @@ pub struct Broadcast<C = Transport> {
     asked: Instant,
 }
 
-/// What became of one message.
+/// The outcome of sending one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
@@ -82,7 +82,7 @@ impl<C: Kind> Broadcast<C> {
         Self { clients: Vec::new(), slow, asked: Instant::now() }
     }
 
-    /// One more client. It gets what is sent from now on.
+    /// One more client. It gets the messages sent from now on.
     pub fn add(&mut self, client: C) {
         self.clients.push(client);
     }

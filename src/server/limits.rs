@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What a server's clients may take. See [`Server::limits`](super::Server::limits).
+/// Limits on the resources of a server's clients. See [`Server::limits`](super::Server::limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -28,7 +28,7 @@ impl Default for Limits {
     }
 }
 
-/// What the clients of one server have now.
+/// The resources that the clients of one server have now.
 #[derive(Debug, Default)]
 pub(super) struct Taken(Mutex<(usize, u64)>);
 

@@ -48,7 +48,7 @@ use crate::error::{OpenError, RemoveError};
 use crate::transport::{Kind, Transport};
 
 impl Server {
-    /// Removes what a dead server left under its name: its lock and its socket. The next [`bind`](Self::bind) of that name
+    /// Removes the files that a dead server left: its lock and its socket. The next [`bind`](Self::bind) of that name
     /// does this too. Its clients' channels have no names, and stay as they are.
     ///
     /// ```
@@ -66,7 +66,7 @@ impl Server {
     /// # Errors
     ///
     /// [`RemoveError::NotFound`] if there is nothing, [`RemoveError::InUse`] if a live server holds the name,
-    /// [`RemoveError::Segment`] if what stands there is not ours, [`RemoveError::Config`] for an invalid name,
+    /// [`RemoveError::Segment`] if the file there is not ours, [`RemoveError::Config`] for an invalid name,
     /// [`RemoveError::Io`] if the system refuses.
     pub fn remove(name: &str) -> Result<(), RemoveError> {
         remove(name, &Config::new())

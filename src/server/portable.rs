@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Gives each client that connects a duplex channel of its own, of which it is side A.
 ///
 /// On this system each channel has the server's name until its client has joined. The system attests nothing of a client:
-/// [`peer`](Transport::peer) is `None`, there is no filter, and who may open the files may connect. Clients join one after
-/// the other. Those who wait look again each few milliseconds, as the server does.
+/// [`peer`](Transport::peer) is `None`, there is no filter; access to the files lets a client connect. Clients join one after
+/// the other. Waiting clients look again every few milliseconds, as the server does.
 ///
 /// A server's end does not end its clients' channels.
 pub struct Server<C = Transport> {
@@ -79,7 +79,7 @@ struct Offered {
 }
 
 impl<C: Kind> Server<C> {
-    /// Takes the name, and offers a channel. What a dead server left under it is reclaimed. Each client's channel has the
+    /// Takes the name, and offers a channel. A dead server's files are reclaimed. Each client's channel has the
     /// geometry, the tag, the memory options and the poll mode of `config`.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ impl<C: Kind> Server<C> {
         }
     }
 
-    /// Changes what clients may take. Clients that are there stay, and so does what is offered. One handshake is made at
+    /// Changes the limits for clients. Clients that are there stay, and so does the channel on offer. One handshake is made at
     /// a time on this system, whatever [`Limits::handshakes`] says.
     pub fn limits(&mut self, limits: Limits) {
         self.limits = limits;

@@ -1,4 +1,4 @@
-//! What both halves of every typed channel have in common.
+//! The methods that both halves of every typed channel have in common.
 
 /// Gives a typed half the methods that say what it is: its producer's or consumer's.
 macro_rules! half_methods {

@@ -1,4 +1,4 @@
-//! What a server needs of a kind of channel, and says of its other side.
+//! The part of a kind of channel that a server needs, and the process on its other side.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub trait Kind: Sized {
     fn peer_is_gone(&self) -> bool;
 }
 
-/// What a kind of channel exchanges.
+/// The kinds of message that a kind of channel exchanges.
 #[derive(Clone, Copy, Debug)]
 pub struct Declared(pub(crate) Payloads);
 
@@ -34,7 +34,7 @@ pub struct NewSide {
     pub(crate) peer: Option<Peer>,
 }
 
-/// Who is on the other side of a channel, as the system attests it.
+/// The process on the other side of a channel, as the system attests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     /// The process's number, as this side's pid namespace knows it; 0 if it does not.

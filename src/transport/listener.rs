@@ -15,7 +15,7 @@ const BURST: usize = 64;
 ///
 /// The thread hands over messages in bursts of up to 64 and waits as this side's poll mode says. It ends when it is
 /// stopped, when somebody interrupts the receiver, or when the channel ends. Dropping the handle stops and joins it;
-/// from within the callback it only stops it. A panic in the callback ends the thread and goes on in whoever joins it:
+/// from within the callback it only stops it. A panic in the callback ends the thread and goes on in the thread that joins it:
 /// [`join`](Self::join), [`stop`](Self::stop), or the drop (unless that is unwinding already).
 #[derive(Debug)]
 #[must_use = "dropping a listener stops it"]

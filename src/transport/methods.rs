@@ -8,7 +8,7 @@ macro_rules! duplex_methods {
     ) => { $crate::transport::duplex_methods! { @ [$($generics)*] [$channel $types] [$($made)*] $sender, $receiver, $name } };
     (@ [$($generics:tt)*] [$channel:ident [$($types:tt)*]] [$($made:tt)*] $sender:ty, $receiver:ty, $name:literal) => {
         impl<$($generics)*> $channel<$($types)*> where $($made)* {
-            /// Side A: makes the channel `name` afresh. What a dead side A left under the name is reclaimed.
+            /// Side A: makes the channel `name` afresh. A dead side A's files are reclaimed.
             ///
             /// # Errors
             ///
@@ -104,7 +104,7 @@ macro_rules! duplex_methods {
         }
 
         impl<$($generics)*> $channel<$($types)*> {
-            /// Gives the two halves to whoever needs them: each is `Send`. The channel's name goes with the last.
+            /// Splits the channel into its two halves: each is `Send`. The channel's name goes with the last.
             pub fn split(self) -> ($sender, $receiver) {
                 (self.0.sender, self.0.receiver)
             }
@@ -119,7 +119,7 @@ macro_rules! duplex_methods {
                 self.0.sender.producer().side()
             }
 
-            /// Who is on the other side, as the system attests it: of a channel between a server and its client. `None`
+            /// The process on the other side, as the system attests it, for a channel between a server and its client. `None`
             /// for any other channel.
             pub fn peer(&self) -> Option<$crate::transport::Peer> {
                 self.0.peer()
@@ -185,7 +185,7 @@ macro_rules! duplex_methods {
                 $crate::transport::remove(name, config)
             }
 
-            /// What side A gave to [`Config::message_tag`]; empty if nothing.
+            /// The tag that side A gave to [`Config::message_tag`]; empty if none.
             pub fn message_tag(&self) -> String {
                 self.0.sender.producer().guard().pair.rx.fixed.tag()
             }

@@ -122,7 +122,7 @@ impl Transport {
         (producer, consumer.listen(callback))
     }
 
-    /// What the messages are that this side sends, as side A wrote it into the channel.
+    /// The kind of the messages that this side sends, as side A wrote it into the channel.
     ///
     /// ```
     /// # use capnproto_shm_transport::{Channel, Config, MessageKind, Transport};
@@ -140,7 +140,7 @@ impl Transport {
         MessageKind::of(self.0.sender.guard().pair.tx.identity())
     }
 
-    /// What the messages are that this side receives, as side A wrote it into the channel.
+    /// The kind of the messages that this side receives, as side A wrote it into the channel.
     pub fn receives(&self) -> MessageKind {
         MessageKind::of(self.0.sender.guard().pair.rx.identity())
     }

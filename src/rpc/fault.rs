@@ -1,4 +1,4 @@
-//! What went wrong in a channel, as users of capnp-rpc know it.
+//! The errors of a channel, as errors of capnp-rpc.
 
 use capnp::Error;
 

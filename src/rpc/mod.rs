@@ -1,7 +1,7 @@
 //! Cap'n Proto RPC over a channel, for capnp-rpc (feature `rpc`).
 //!
 //! [`VatNetwork`] takes the place of `capnp_rpc::twoparty::VatNetwork`; [`connect`] and [`serve`] make it a line on each
-//! side, [`client`] and [`serve_on`] over a channel that is there. What runs over twoparty runs over this: pipelining,
+//! side, [`client`] and [`serve_on`] over a channel that is there. All that runs over twoparty runs over this: pipelining,
 //! capabilities both ways, exceptions, cancellation, streaming, messages of any size. It runs on any executor that capnp-rpc runs on: tokio's `LocalSet` (feature `tokio`: one wake, not
 //! two), futures' `LocalPool`, smol's `LocalExecutor`.
 //!

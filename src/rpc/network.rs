@@ -24,7 +24,7 @@ struct Link {
 
 /// Two parties, a client and a server, over one channel: a [`capnp_rpc::VatNetwork`] for [`capnp_rpc::RpcSystem`].
 ///
-/// It has the transport to itself. What was sent before, on either side, must not be in the rings any more.
+/// It has the transport to itself. No message sent before, on either side, may be in the rings any more.
 pub struct VatNetwork {
     link: Rc<Link>,
     users: Weak<Users>,

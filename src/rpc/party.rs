@@ -23,7 +23,7 @@ use crate::transport::Transport;
 /// How long a server does not accept after it could not.
 const REST: Duration = Duration::from_millis(50);
 
-/// The peer's bootstrap capability, as a client of it, and what keeps the connection going: spawn the second as a local
+/// The peer's bootstrap capability, as a client of it, and the future that drives the connection: spawn the second as a local
 /// task, or poll it beside the calls. It is ready when the connection has ended.
 pub fn client<C: FromClientHook>(transport: Transport) -> (C, RpcSystem<Side>) {
     let network = VatNetwork::new(transport, Side::Client, ReaderOptions::new());
@@ -82,7 +82,7 @@ pub async fn serve_with<C: FromClientHook>(
     }
 }
 
-/// Does `work` while clients are served. What one of them did wrong is told to that one.
+/// Does `work` while clients are served. The error of one client is told to that client.
 async fn beside<T>(clients: &mut FuturesUnordered<RpcSystem<Side>>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {

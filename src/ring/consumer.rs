@@ -136,7 +136,7 @@ impl Consumer {
         self.endpoint.succeed(&former.endpoint);
     }
 
-    /// What this half sleeps on in an event loop.
+    /// The event that this half sleeps on in an event loop.
     #[cfg(unix)]
     pub(crate) fn readiness(&self) -> std::io::Result<Arc<Readiness>> {
         self.endpoint.readiness().map(Arc::clone)

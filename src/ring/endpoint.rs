@@ -1,4 +1,4 @@
-//! What the two halves have in common.
+//! The common part of the two halves.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
     pub(super) interval: LookInterval,
     /// Set by an [`Interrupter`](super::Interrupter).
     pub(super) interruption: Arc<Interruption>,
-    /// What this half sleeps on in an event loop, once it was asked for.
+    /// The event that this half sleeps on in an event loop, once it was asked for.
     pub(super) readiness: OnceLock<Arc<Readiness>>,
     half: Half,
     /// Where a task waits for that.
@@ -111,7 +111,7 @@ impl Endpoint {
         }
     }
 
-    /// What this half sleeps on in an event loop. Two threads may ask at once; one makes it.
+    /// The event that this half sleeps on in an event loop. Two threads may ask at once; one makes it.
     pub(super) fn readiness(&self) -> io::Result<&Arc<Readiness>> {
         static MAKING: Mutex<()> = Mutex::new(());
         if let Some(readiness) = self.readiness.get() {

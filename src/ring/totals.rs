@@ -3,7 +3,7 @@
 //! A store for each message would be one more in the queue of stores that wait for the consumer's cache lines: a
 //! quarter of the rate of small messages. But every published length stands in the ring for a lap. So the producer
 //! adds up lengths now and then, and before it looks for room at the latest, since slots are used again only after a
-//! look. It writes the totals down in one of four places, in turns, and then the version that says which. Who asks reads
+//! look. It writes the totals down in one of four places, in turns, and then the version that says which. A reader reads
 //! the last place written, and adds up what came since.
 
 use crate::protocol::{Geometry, SKIP, Words};

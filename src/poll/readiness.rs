@@ -25,7 +25,7 @@ const UNWATCHED: Duration = Duration::from_millis(40);
 /// How often anything is looked after.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// What one half sleeps on in an event loop. It may be shared: each of its calls may come at any time.
+/// The event that one half sleeps on in an event loop. It may be shared: each of its calls may come at any time.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     pair: Arc<SegmentPair>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a side does while it waits for a message, or for a free slot.
+/// The way a side waits for a message, or for a free slot.
 ///
 /// ```
 /// use capnproto_shm_transport::{Config, PollMode};

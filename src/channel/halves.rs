@@ -21,7 +21,7 @@ pub struct Sender<T> {
     value: PhantomData<fn(T)>,
 }
 
-/// What a direction of `T` carries. Compiles only for types that a slot can hold.
+/// The payload of a direction of `T`. Compiles only for types that a slot can hold.
 fn payload<T: Pod>() -> Payload {
     const {
         assert!(size_of::<T>() > 0, "a message type of zero size carries nothing: give it at least one byte");

@@ -50,7 +50,7 @@ impl<B: Deref<Target = [u8]>> Frame<B, Vec<Range<usize>>> {
 }
 
 impl<B: Deref<Target = [u8]>, T> Frame<B, T> {
-    /// What is wrong with the frame.
+    /// The fault in the frame.
     #[inline(always)]
     pub(crate) fn check(&self) -> ::capnp::Result<()> {
         match self.fault {

@@ -77,7 +77,7 @@ use crate::transport::{
 /// commit; past [`max_message_size`](Self::max_message_size) it is [`SendError::TooLarge`].
 pub struct CapnpChannel<M, R = M>(Duplex<CapnpSender<M>, CapnpReceiver<R>>);
 
-/// What a direction of `M` carries. The slot size is side A's to say.
+/// The payload of a direction of `M`. The slot size is side A's to say.
 fn payload<M: Owned>() -> Payload
 where
     M::Reader<'static>: HasTypeId,

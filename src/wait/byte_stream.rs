@@ -13,7 +13,7 @@ use crate::transport::Transport;
 /// A [`Transport`] as a stream of bytes, which behaves as a socket does: futures' [`AsyncRead`] and [`AsyncWrite`], and
 /// tokio's with the feature `tokio`. Made by [`Transport::into_io`].
 ///
-/// A write goes into as many slots as are free and it needs, and waits if there are none. A read takes what is there. The
+/// A write fills as many free slots as it needs, and waits if there are none. A read takes the bytes that are there. The
 /// borders of messages mean nothing, so that the peer may be a byte stream too, or a transport that sends pieces of a
 /// stream. Flushing does nothing: what is written is visible. Shutting down ends this direction only; the peer reads
 /// what was written, then the end, and may go on to write.
@@ -78,7 +78,7 @@ impl Transport {
 }
 
 impl ByteStream {
-    /// Gives the two directions to whoever needs them, without a lock between them.
+    /// Splits the stream into its two directions, without a lock between them.
     pub fn into_split(self) -> (ByteReader, ByteWriter) {
         (self.reader, self.writer)
     }

@@ -8,7 +8,7 @@ use crate::error::{FileError, SegmentError};
 use crate::protocol::{Direction, Fixed, Geometry, Half, Identity, Side, WORDS_OFFSET, event_name};
 use crate::system::{Host, System};
 
-/// Who maps a segment.
+/// The role of the process that maps a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Its producer: writes header and slots.

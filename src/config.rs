@@ -1,4 +1,4 @@
-//! What each side chooses.
+//! The choices of each side.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub struct Config {
     directory: Option<PathBuf>,
 }
 
-/// What the messages of one direction are, for a program that knows it at run time only: a binding for another
+/// The kind of the messages of one direction, for a program that knows it at run time only: a binding for another
 /// language, a bridge. A Rust program says it by the types of [`Channel`](crate::Channel) and `CapnpChannel`.
 ///
 /// ```
@@ -153,7 +153,7 @@ impl Config {
         self
     }
 
-    /// What the messages are that this side sends, for a [`Transport`](crate::Transport). Side A writes it into the
+    /// The kind of the messages that this side sends, for a [`Transport`](crate::Transport). Side A writes it into the
     /// channel; a side B is refused with [`OpenError::Type`](crate::OpenError::Type) unless side A receives the same.
     /// A typed channel says it by its type, and refuses a configuration that says otherwise.
     pub fn sends(mut self, kind: MessageKind) -> Self {
@@ -161,7 +161,7 @@ impl Config {
         self
     }
 
-    /// What the messages are that this side receives; see [`sends`](Self::sends).
+    /// The kind of the messages that this side receives; see [`sends`](Self::sends).
     pub fn receives(mut self, kind: MessageKind) -> Self {
         self.receives = kind;
         self

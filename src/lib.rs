@@ -66,7 +66,7 @@
 //!
 //! # Trust
 //!
-//! Every index and length in shared memory is checked each time it is read. Whatever stands there, this process stays
+//! Every index and length in shared memory is checked each time it is read. Whatever the memory holds, this process stays
 //! within its mapping, does not panic and does not loop; an impossible value gives `Corrupt`.
 //!
 //! The bytes of a *committed slot* are different. `&[u8]`, `&T` and Cap'n Proto readers look at the shared memory itself.

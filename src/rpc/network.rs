@@ -68,7 +68,7 @@ impl capnp_rpc::VatNetwork<Side> for VatNetwork {
     }
 }
 
-/// Sends what waits. Without it the connection has ended, so that the peer learns of it.
+/// Sends the waiting messages. Without it the connection has ended, so that the peer learns of it.
 struct Driver(Rc<Link>);
 
 impl Drop for Driver {
@@ -78,7 +78,7 @@ impl Drop for Driver {
     }
 }
 
-/// Those who use the connection.
+/// The users of the connection.
 struct Users(Rc<Link>);
 
 impl Drop for Users {

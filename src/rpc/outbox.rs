@@ -25,14 +25,14 @@ pub(super) struct Outbox {
     producer: Option<Producer>,
     waiting: Waiting,
     queue: VecDeque<Queued>,
-    /// Who waits until everything is sent, and how the connection ends then.
+    /// The task that waits until everything is sent, and how the connection ends then.
     closing: Option<(capnp::Result<()>, oneshot::Sender<()>)>,
     /// How the connection has ended.
     end: capnp::Result<()>,
     /// Whether nobody uses the connection any more.
     abandoned: bool,
     writer: Option<Waker>,
-    /// Bytes that wait, and who waits until they are fewer.
+    /// Bytes that wait, and the tasks that wait until they are fewer.
     queued: usize,
     reader: Option<Waker>,
 }
@@ -99,14 +99,14 @@ impl Outbox {
         self.closing.is_some() || self.producer.is_none()
     }
 
-    /// Sends what waits. Ready with how the connection ended when it has ended and nobody uses it any more.
+    /// Sends the waiting messages. Ready with how the connection ended when it has ended and nobody uses it any more.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<capnp::Result<()>> {
         self.writer = Some(cx.waker().clone());
         if ready!(self.poll_sent(cx)) {
             match self.closing.take() {
                 Some((end, done)) => {
                     self.close(end);
-                    // Whoever waited may have gone.
+                    // The waiting task may have gone.
                     let _ = done.send(());
                 }
                 None if self.abandoned => self.close(Ok(())),
@@ -169,7 +169,7 @@ impl Outbox {
             self.end = end;
             self.queue.clear();
             self.queued = 0;
-            // Whoever waits for the rest to be sent waits in vain.
+            // The rest is not sent. Dropping this tells the waiting task.
             self.closing = None;
             self.wake();
             self.wake_reader();

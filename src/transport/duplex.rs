@@ -42,7 +42,7 @@ pub trait ReceiveHalf {
     fn succeed(&mut self, _former: &Self) {}
 }
 
-/// What a half's messages are.
+/// The kind of a half's messages.
 pub(crate) trait Carries {
     fn payload() -> Payload;
 }
@@ -54,7 +54,7 @@ pub(crate) struct Duplex<S, R> {
     /// None if the channel is anonymous.
     name: Option<String>,
     config: Config,
-    /// Who is on the other side, if the system has said so.
+    /// The process on the other side, if the system has named it.
     peer: Option<Peer>,
 }
 

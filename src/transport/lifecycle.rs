@@ -1,6 +1,6 @@
 //! How a channel comes to be, is joined, taken over and removed.
 //!
-//! Who holds the lock on `<name>.fs.a2b` owns the name: only that side A creates or removes the other file. So a
+//! The holder of the lock on `<name>.fs.a2b` owns the name: only that side A creates or removes the other file. So a
 //! creator publishes a2b first, already locked and whole, and b2a second. An opener that finds the first without the
 //! second, or two of different generations, finds a channel half made and waits. Nobody maps a file before its lock
 //! says that it is worth it.
@@ -55,7 +55,7 @@ pub(crate) fn create(
     let mode = config.permissions_checked()?;
     let [(a_to_b, tx_geometry), (b_to_a, rx_geometry)] = headers(config, payloads)?;
 
-    // What is left goes first: it may fill the file system that we need.
+    // Remove old files first: they may fill the file system that we need.
     let tx = loop {
         reclaim(name, &paths, true)?;
         let made = Segment::create(&paths.a_to_b, a_to_b, tx_geometry, Access::Write, mode, config.memory)?;
@@ -67,7 +67,7 @@ pub(crate) fn create(
     let tx = Unfinished(Some(tx));
     paths.both().into_iter().for_each(Host::sweep);
     let rx = loop {
-        // What a side A left that died between the two. Nobody but us makes or removes this file.
+        // The file of a side A that died between the two. Nobody but us makes or removes this file.
         if let Some(old) = open_old(&paths.b_to_a, Direction::BToA)? {
             // A remover that is at work shall not hit what we make next.
             if Host::CLAIM_IS_APART {
@@ -156,7 +156,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(segment) = self.0.take() {
-            // What cannot be removed is left for the next `create`.
+            // The next `create` tries again if this fails.
             let _ = segment.unlink();
         }
     }
@@ -221,7 +221,7 @@ fn claim_left(left: &SegmentFile, name: &str, path: &Path) -> Result<(), Failure
     Ok(())
 }
 
-/// What stands there, if anything does.
+/// The file there, if there is one.
 fn open_old(path: &Path, direction: Direction) -> Result<Option<SegmentFile>, Failure> {
     match SegmentFile::open(path, direction, Access::Read, None) {
         Ok(file) => Ok(Some(file)),
@@ -230,7 +230,7 @@ fn open_old(path: &Path, direction: Direction) -> Result<Option<SegmentFile>, Fa
     }
 }
 
-/// Removes what a dead side A left.
+/// Removes the files of a dead side A.
 pub(crate) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
     let paths = Paths::of(name, config)?;
     let removed = remove_both(name, &paths);
@@ -381,7 +381,7 @@ fn start(pair: SegmentPair, config: &Config, lease: Lease) -> Arc<SideGuard> {
         let mode = &control.poll[side.index()];
         match asked {
             Some(mode_asked) => mode.store(mode_asked, Ordering::Relaxed),
-            // What the peer asked of us before we came holds.
+            // The peer's requests from before we came hold.
             None => {
                 let (unset, park) = (PollMode::UNSET, PollMode::Park.encode());
                 let _ = mode.compare_exchange(unset, park, Ordering::Relaxed, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the two sides exchange, and whether they agree on it.
+//! The payloads that the two sides exchange, and whether they agree on them.
 
 use crate::config::{Config, MessageKind, Slots};
 use crate::error::{ConfigError, OpenError};
@@ -10,7 +10,7 @@ const WORD: usize = 8;
 /// Bytes of the smallest Cap'n Proto frame: its table and a root pointer.
 pub(crate) const LEAST_FRAME: usize = 2 * WORD;
 
-/// What one direction carries.
+/// The payload of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
     pub(crate) identity: Identity,
@@ -35,7 +35,7 @@ impl Payload {
         Self { identity, slot_size: None, least: LEAST_FRAME }
     }
 
-    /// What a configuration says, checked.
+    /// The payload in a configuration, checked.
     fn of(kind: MessageKind) -> Result<Self, ConfigError> {
         match kind {
             MessageKind::Bytes => Ok(Self::RAW),
@@ -54,7 +54,7 @@ impl Payload {
         }
     }
 
-    /// What a half carries whose type says this, or leaves it to the configuration by saying [`RAW`](Self::RAW).
+    /// The payload of a half whose type says this. If the type says [`RAW`](Self::RAW), the configuration decides.
     fn agreed(self, kind: MessageKind) -> Result<Self, ConfigError> {
         let configured = Self::of(kind)?;
         match (self.identity, configured.identity) {
@@ -79,7 +79,7 @@ impl Payload {
     }
 }
 
-/// What a side sends and what it receives.
+/// The payloads that a side sends and receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Payloads {
     pub(crate) tx: Payload,
@@ -87,7 +87,7 @@ pub(crate) struct Payloads {
 }
 
 impl Payloads {
-    /// What the types of the two halves say, and the configuration where they leave it open.
+    /// The payloads from the types of the two halves, or from the configuration where a type leaves it open.
     pub(super) fn new(tx: Payload, rx: Payload, config: &Config) -> Result<Self, ConfigError> {
         Ok(Self { tx: tx.agreed(config.sends)?, rx: rx.agreed(config.receives)? })
     }

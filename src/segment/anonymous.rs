@@ -76,7 +76,7 @@ impl SegmentFile {
     /// Checks a sealed segment that was handed over.
     pub(crate) fn from_descriptor(descriptor: OwnedFd, direction: Direction) -> Result<Self, FileError> {
         let handed = File::from(descriptor);
-        // What cannot be sealed is not sealed.
+        // A file that cannot be sealed counts as unsealed.
         if !fcntl_get_seals(&handed).is_ok_and(|found| found.contains(seals())) {
             return Err(SegmentError::NotSealed.into());
         }

@@ -1,4 +1,4 @@
-//! What wakes the halves that sleep on a descriptor.
+//! The events that wake the halves that sleep on a descriptor.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +13,7 @@ pub(crate) type HostEvent = <Host as System>::Event;
 pub(crate) struct Events {
     /// This side's own, each made when first asked for, or handed over with the channel.
     own: [OnceLock<Arc<HostEvent>>; 2],
-    /// Those of them that this side gave a name. What the ring says of that, the peer may have written.
+    /// Those of them that this side gave a name. The ring's word on that is no proof: the peer may have written it.
     named: [OnceLock<()>; 2],
     /// The peer's, each opened when first needed, or handed over. `None` if it cannot be had.
     peer: [OnceLock<Option<HostEvent>>; 2],

@@ -78,7 +78,7 @@ impl SegmentFile {
         Ok(Self::new(file, path, fixed, geometry))
     }
 
-    /// What the direction's messages are.
+    /// The kind of the direction's messages.
     pub(crate) fn identity(&self) -> Identity {
         self.fixed.identity()
     }
@@ -114,7 +114,7 @@ impl SegmentFile {
         self.name.0.as_ref().is_none_or(|path| Host::same_file(&self.file, path))
     }
 
-    /// Removes the name if it still stands for this very file. Only for who holds the name's lock: nobody else
+    /// Removes the name if it still stands for this very file. Only for the holder of the name's lock: nobody else
     /// replaces the file between the look and the removal.
     pub(crate) fn unlink(&self) -> io::Result<()> {
         match &self.name.0 {

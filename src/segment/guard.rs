@@ -16,11 +16,11 @@ pub(crate) struct SideGuard {
     pub(crate) pair: Arc<SegmentPair>,
     /// Where the kernel writes that this process has died.
     _life: [Option<LifeMark>; 2],
-    /// What else ends with this side.
+    /// Other resources that end with this side.
     _lease: Lease,
 }
 
-/// What a side holds of others as long as it lives.
+/// Resources of others that a side holds as long as it lives.
 pub(crate) type Lease = Option<Box<dyn Any + Send + Sync>>;
 
 impl SideGuard {
@@ -39,7 +39,7 @@ impl SideGuard {
     fn remove_event_names(&self) {
         let pair = &self.pair;
         for half in Half::BOTH {
-            // Who opened it has removed its name, unless only its owner may.
+            // Its opener has removed its name, unless only its owner may.
             if pair.events.is_named(half) {
                 let _ = pair.segment(half).event_path(pair.side, half).map(|path| HostEvent::remove(&path));
             }
@@ -59,7 +59,7 @@ impl Drop for SideGuard {
         step("close: event names removed");
         if self.pair.side == Side::A {
             // The name is ours while we hold the lock on `tx`. Its file goes last: until then it guards the other.
-            // What cannot be removed is left for the next `create`.
+            // The next `create` tries again if this fails.
             step("close: begin");
             let removed = self.pair.rx.unlink();
             step("close: second file removed");

@@ -45,7 +45,7 @@ impl SegmentPair {
         Self { events, ..self }
     }
 
-    /// What this side is capable of, in bits.
+    /// The capabilities of this side, in bits.
     pub(crate) fn capabilities(&self) -> u32 {
         let barrier = if Host::has_barrier() { CAN_BARRIER } else { 0 };
         let named = self.tx.event_path(self.side, Half::Producer).is_some();
@@ -64,7 +64,7 @@ impl SegmentPair {
     fn make_event(&self, half: Half) -> io::Result<HostEvent> {
         let segment = self.segment(half);
         if let Some(path) = segment.event_path(self.side, half) {
-            // First, so that whoever cleans up knows of the name.
+            // First, so that a cleaner knows of the name.
             segment.words().status(half).set_event(EventState::Named);
             step("event: name said");
             if let Ok(event) = HostEvent::named(&path, segment.mode()) {
@@ -120,9 +120,9 @@ impl SegmentPair {
     ///
     /// The mark stands when the one thread that owns the word exits. It exits only when its whole process does: by a
     /// signal, by `exit`, by `exec`. In each case the kernel makes SIGKILL pending in every other thread first. So
-    /// whoever still runs after the mark runs on until its processor is next interrupted, and no longer: on its way
+    /// a thread that still runs after the mark runs on until its processor is next interrupted, and no longer: on its way
     /// back from there it dies. The barrier interrupts every processor that runs a registered process, as the peer has
-    /// said it is. What the peer published before is seen by whoever looks after this.
+    /// said it is. A look after this sees all that the peer published before.
     fn kernel_saw_peer_die(&self) -> bool {
         let (rx, tx) = (self.rx.words(), self.tx.words());
         let marked = rx.producer_status.died() || tx.consumer_status.died();

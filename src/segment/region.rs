@@ -65,7 +65,7 @@ impl Deref for Segment {
 }
 
 impl SegmentFile {
-    /// Maps the header alone, for who writes down a death.
+    /// Maps the header alone, for the process that writes down a death.
     pub(crate) fn header(&self) -> io::Result<Header> {
         Header::map(&self.file, Access::Read)
     }
@@ -171,7 +171,7 @@ impl Segment {
     }
 }
 
-/// Refuses what would kill this process instead of failing.
+/// Refuses a file that would kill this process instead of failing.
 pub(super) fn check_file_size(geometry: Geometry) -> Result<(), CreateError> {
     let needed = geometry.file_bytes as u64;
     match Host::file_size_limit().filter(|&allowed| needed > allowed) {

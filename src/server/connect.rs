@@ -231,7 +231,7 @@ pub(super) fn connect<C: Kind>(
     config.permissions_checked()?;
     let client = Client { name, path: &paths.socket, config, payloads: C::declared(config)?.0 };
     let mut tries = Tries::new(wait);
-    // Who has said no once is not asked again.
+    // A server that has refused once is not asked again.
     let mut over = false;
     let mut go_on = || {
         over = over || !go_on();

@@ -1,4 +1,4 @@
-//! What a client and a server say to each other before there is a channel.
+//! The packets that a client and a server exchange before there is a channel.
 //!
 //! | packet | from | holds | beside it |
 //! |---|---|---|---|
@@ -6,7 +6,7 @@
 //! | [`Answer`] | server | a verdict, and what the server exchanges | if welcome: the two segments, the four events |
 //! | [`JOINED`] | client | that it has joined | |
 //!
-//! Nobody trusts a packet: whoever reads one checks it.
+//! Nobody trusts a packet: each reader checks it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,7 +28,7 @@ const TAG_BYTES: usize = 64;
 /// The client's last packet.
 pub(super) const JOINED: &[u8] = b"joined\n\0";
 
-/// What one direction carries.
+/// The payload of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 struct Carried {
@@ -52,7 +52,7 @@ impl From<Carried> for Identity {
     }
 }
 
-/// What both packets begin with, seen from their sender.
+/// The beginning of both packets, seen from their sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 struct Terms {
@@ -69,7 +69,7 @@ struct Terms {
 
 pub(super) const PACKET_BYTES: usize = size_of::<Terms>();
 
-/// What the sender of a packet exchanges.
+/// The payloads that the sender of a packet exchanges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) sends: Identity,
@@ -102,7 +102,7 @@ impl Offer {
     }
 }
 
-/// What a server says to a client.
+/// A server's answer to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Verdict {
@@ -175,7 +175,7 @@ impl Answer {
     }
 }
 
-/// What comes beside a welcome, in this order: the segments from A to B and from B to A, then side A's events for room and
+/// The descriptors beside a welcome, in this order: the segments from A to B and from B to A, then side A's events for room and
 /// for messages, then side B's.
 pub(super) struct Handed {
     pub(super) segments: [OwnedFd; 2],

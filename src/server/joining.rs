@@ -1,5 +1,5 @@
-//! Those who have connected to a server, until they have joined: turn by turn, it takes them, hears them, answers, and drops
-//! who is late.
+//! Clients that have connected to a server and not joined yet. Turn by turn, the server takes them, hears them, answers,
+//! and drops those that are late.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,7 +26,7 @@ const ADMITTED: usize = 64;
 /// Says whether a client may connect.
 pub(super) type Filter = Box<dyn FnMut(&Peer) -> bool + Send>;
 
-/// What came of a turn.
+/// The outcome of a turn.
 pub(super) enum Turn<C> {
     /// A client's channel.
     Joined(C),
@@ -169,7 +169,7 @@ impl<C: Kind> Joining<C> {
         (clients > 1).then_some(oldest)
     }
 
-    /// Takes those who have connected.
+    /// Takes the clients that have connected.
     fn admit(&mut self) -> Result<(), AcceptError> {
         for _ in 0..ADMITTED {
             if self.is_full() && self.dispensable().is_none() {

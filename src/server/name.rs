@@ -72,7 +72,7 @@ pub(super) fn hold(name: &str, config: &Config) -> Result<Held, CreateError> {
         }
     };
     step("bind: locked");
-    // What a dead one left.
+    // The socket of a dead one.
     Host::remove(&paths.socket).map_err(Failure::at("remove", &paths.socket))?;
     paths.sweep();
     let aside = paths.socket.with_extension(format!("socket.{:016x}", random()));
@@ -131,7 +131,7 @@ fn left_of_dead(name: &str, path: &Path, mode: u32) -> Result<Option<File>, Fail
         file => file.map_err(Failure::at("open", path))?,
     };
     let metadata = file.metadata().map_err(Failure::at("look at", path))?;
-    // What this user's dead server left may have had another mode.
+    // A file from this user's dead server may have had another mode.
     let checked = Host::check_owner(&metadata, None)
         .or_else(|_| Host::check_owner(&metadata, Some(mode)))
         .map_err(FileError::from);
@@ -179,7 +179,7 @@ impl Drop for Held {
         if std::process::id() != self.process {
             return;
         }
-        // The names are ours while we hold the lock; its own goes last. What cannot be removed is left for the next `bind`.
+        // The names are ours while we hold the lock; its own goes last. The next `bind` tries again if this fails.
         let _ = Host::remove(&self.paths.socket);
         step("unbind: socket removed");
         let _ = Host::remove(&self.paths.lock);

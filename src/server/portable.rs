@@ -34,7 +34,7 @@ pub struct Server<C = Transport> {
     config: Config,
     limits: Limits,
     payloads: Payloads,
-    /// What each client's segments take.
+    /// The bytes that each client's segments take.
     bytes: u64,
     taken: Arc<Taken>,
     offered: Option<Offered>,
@@ -48,7 +48,7 @@ fn claim_name(name: &str) -> String {
     format!("{name}.server")
 }
 
-/// Takes away what a dead server left: what it offered, then the claim, so that this can be repeated if it fails half-way.
+/// Removes a dead server's files: the channel on offer, then the claim. So this can be repeated if it fails half-way.
 pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
     let (claim, named) = (claim_name(name), || name.to_owned());
     match ChannelInfo::of_with(&claim, config) {
@@ -56,7 +56,7 @@ pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
             return Err(RemoveError::NotFound { name: named() });
         }
         Ok(info) if info.a.life == Life::Alive => return Err(RemoveError::InUse { name: named() }),
-        // What is wrong with it is told below.
+        // An error is reported below.
         Ok(_) | Err(_) => {}
     }
     // A server that has come meanwhile lives, and keeps both.
@@ -315,7 +315,7 @@ mod tests {
             files
         }
 
-        /// What a server leaves that is killed: its files, and nobody's lock on them.
+        /// The remains of a killed server: its files, and nobody's lock on them.
         fn dead_server(&self) {
             let living = Server::<Transport>::bind("original", &self.config()).unwrap();
             for end in ["fs.a2b", "fs.b2a", "server.fs.a2b", "server.fs.b2a"] {

@@ -10,7 +10,7 @@ use crate::error::{ConfigError, CreateError, Failure};
 use crate::segment::{Events, HostEvent, Segment, SideGuard};
 use crate::transport::{Payloads, bytes, create_anonymous};
 
-/// A channel that nobody has yet: the server's side, and what its client is given.
+/// A channel that nobody has yet: the server's side, and the part for its client.
 pub(super) struct Made {
     pub(super) guard: Arc<SideGuard>,
     pub(super) handed: Handed,
@@ -22,7 +22,7 @@ pub(super) struct Made {
 pub(super) struct Supply {
     pub(super) config: Config,
     pub(super) payloads: Payloads,
-    /// What each client's segments take.
+    /// The bytes that each client's segments take.
     bytes: u64,
     taken: Arc<Taken>,
     /// It has its part of what is taken, but is no client.
@@ -50,7 +50,7 @@ impl Supply {
         })
     }
 
-    /// What the server exchanges.
+    /// The payloads that the server exchanges.
     pub(super) fn offer(&self) -> Offer {
         Offer::new(self.payloads, Some(self.config.tag.as_deref().unwrap_or("")))
     }
@@ -64,7 +64,7 @@ impl Supply {
         }
     }
 
-    /// Makes the next client's channel, if there is room. What is refused now is tried again, and told, by `take`.
+    /// Makes the next client's channel, if there is room. `take` tries again after an error now, and reports it.
     pub(super) fn prepare(&mut self, limits: &Limits) {
         self.forget_parents();
         let at_once = self.config.memory.is_taken_at_once() || Segment::is_claimed_at_once();

@@ -65,7 +65,7 @@ impl PollControl {
         for segment in self.pair.both() {
             segment.words().control.poll[side.index()].store(mode.encode(), Ordering::Relaxed);
         }
-        // Whoever sleeps looks at its mode when it wakes.
+        // A sleeper looks at its mode when it wakes.
         Half::BOTH.into_iter().for_each(|half| self.pair.wake(side, half));
     }
 }

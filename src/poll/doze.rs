@@ -1,4 +1,4 @@
-//! What a task does while it waits, in place of [`wait`](super::wait()): as the mode says now, it looks, lets other tasks
+//! The way a task waits, in place of [`wait`](super::wait()): as the mode says now, it looks, lets other tasks
 //! run, or sleeps.
 
 use std::thread;
@@ -8,7 +8,7 @@ use super::wait::{ParkSite, spin};
 use super::wait_stats::{PROBE, WaitStats};
 use crate::protocol::PollMode;
 
-/// What to do next.
+/// The next step.
 pub(crate) enum Doze {
     /// Look: there may be something.
     Look,

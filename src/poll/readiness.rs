@@ -33,7 +33,7 @@ pub(crate) struct Readiness {
     event: Arc<HostEvent>,
     /// Whether the half sleeps, as far as this process has seen.
     armed: AtomicBool,
-    /// Whether the half is no more. What the ring says of that, the peer may have written.
+    /// Whether the half is no more. The ring's word on that is no proof: the peer may have written it.
     dropped: AtomicBool,
     /// Whether the watcher, as it last looked, is woken by all that it has to do for a half that the peer notifies.
     settled: AtomicBool,
@@ -67,11 +67,11 @@ impl Readiness {
         self.armed.load(Ordering::Acquire)
     }
 
-    /// The half is no more. Wakes whoever sleeps for it.
+    /// The half is no more. Wakes its sleeper, if there is one.
     pub(crate) fn leave(&self) {
         // Release pairs with the Acquire in `has_left`.
         self.dropped.store(true, Ordering::Release);
-        // As in `announce`: either this sees that the half is armed, or who arms it sees this.
+        // As in `announce`: either this sees that the half is armed, or the thread that arms it sees this.
         fence(Ordering::SeqCst);
         if self.is_armed() {
             self.rise();
@@ -186,7 +186,7 @@ impl Watched for Readiness {
         } else {
             LONGEST
         };
-        // A peer that cannot open the event wakes whoever sleeps on the word.
+        // A peer that cannot open the event wakes the sleeper on the word.
         let rest = if helped { Rest::Futex } else { Rest::Descriptor };
         let own = (helped || (armed && unopened)).then_some((&raw const own.parked, rest as u32));
         let life = life.filter(|_| peer.is_open()).map(|life| (&raw const peer.life, life));

@@ -20,7 +20,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// Looks before the clock is first read, and between two readings.
 const LOOKS: u32 = 128;
 
-/// What ended a wait.
+/// The reason why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitEnd {
     Ready,
@@ -34,7 +34,7 @@ pub(crate) struct ParkSite<'a> {
     pub(crate) mode: &'a AtomicU64,
     /// Where the half says that it sleeps and where it runs.
     pub(crate) own: &'a EndpointStatus,
-    /// What the other end says of itself.
+    /// The status that the other end writes.
     pub(crate) peer: &'a EndpointStatus,
     /// The half's count of sleeps.
     pub(crate) parks: &'a AtomicU64,

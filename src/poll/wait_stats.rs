@@ -1,4 +1,4 @@
-//! What a half remembers of its waits: when it last asked after its peer, how long spinning pays before sleeping, and
+//! A half's memory of its waits: when it last asked after its peer, how long spinning pays before sleeping, and
 //! whether it pays at all.
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub(super) const FIRST_STRETCH: Duration = Duration::from_millis(8);
 pub(super) const WATCHED_STRETCH: Duration = Duration::from_secs(2);
 /// How often a half that sleeps looks where nobody can be told to wake it.
 pub(super) const UNNOTIFIED: Duration = Duration::from_millis(1);
-/// What a sleep and a wake are taken to cost until one is measured.
+/// The assumed cost of a sleep and a wake until one is measured.
 const WAKE_GUESS: Duration = Duration::from_micros(50);
 /// No measurement makes a side spin longer than this, or believe that a wake costs less.
 const WAKE_RANGE: (Duration, Duration) = (Duration::from_micros(5), Duration::from_micros(100));
@@ -36,7 +36,7 @@ const MOST_HALVINGS: u32 = 4;
 pub(crate) struct WaitStats {
     /// When the fruitless time began, or the last probe was due, by the coarse clock.
     since: Option<Duration>,
-    /// What a sleep and a wake cost here, smoothed.
+    /// The cost of a sleep and a wake here, smoothed.
     wake: Duration,
     /// How often the time that is spun is halved, because waits are long.
     halvings: u32,

@@ -24,7 +24,7 @@ use crate::error::{FileError, SegmentError};
 #[derive(Debug)]
 pub(crate) struct FileEvent(File);
 
-/// What an eventfd takes and gives. A FIFO takes any bytes.
+/// The bytes that an eventfd takes and gives. A FIFO takes any bytes.
 const ONE: [u8; 8] = 1u64.to_ne_bytes();
 /// A FIFO's size: a page.
 const FIFO_BYTES: usize = 4096;
@@ -131,7 +131,7 @@ impl Event for FileEvent {
 
     fn named(path: &Path, mode: u32) -> io::Result<Self> {
         Self::make(path, mode).inspect_err(|error| {
-            // What stood there before is not ours.
+            // A file that was there already is not ours.
             if error.kind() != io::ErrorKind::AlreadyExists {
                 let _ = unix::remove(path);
             }
@@ -159,7 +159,7 @@ impl Event for FileEvent {
         for _ in 0..READS {
             match (&self.0).read(&mut bytes) {
                 Ok(FIFO_BYTES) => {}
-                // Empty, or emptied by this. An error leaves it set: whoever waits looks, and comes here again.
+                // Empty, or emptied by this. An error leaves it set: a waiter looks, and comes here again.
                 _ => break,
             }
         }

@@ -200,7 +200,7 @@ impl Kernel for Host {
     }
 }
 
-/// What `futex_waitv` is told of one word.
+/// The argument of `futex_waitv` for one word.
 fn while_holds(word: *const AtomicU32, value: u32) -> futex::Wait {
     let mut wait = futex::Wait::new();
     wait.val = value.into();

@@ -1,4 +1,4 @@
-//! What Linux, macOS and Windows differ in. This file is the whole seam: the rest of the crate calls [`Host`] and
+//! The differences between Linux, macOS and Windows. This file is the whole seam: the rest of the crate calls [`Host`] and
 //! nothing else of the system's own.
 
 #[cfg(target_os = "linux")]
@@ -73,7 +73,7 @@ pub(crate) trait Staged: Sized {
 
 /// Something that a program can wait for in an event loop. It stays set from a notification until it is cleared.
 ///
-/// Nobody trusts it: whoever waits looks for himself, and whoever notifies does not care what becomes of it.
+/// Nobody trusts it: a waiter looks for itself, and a notifier ignores the result.
 pub(crate) trait Event: Sized {
     /// One without a name.
     fn new() -> io::Result<Self>;
@@ -91,7 +91,7 @@ pub(crate) trait Event: Sized {
     fn wait(&self, time: Duration) -> bool;
 }
 
-/// What each system provides. [`Kernel`] has the sleeping and waking.
+/// The calls that each system provides. [`Kernel`] has the sleeping and waking.
 pub(crate) trait System: Kernel {
     type Staged: Staged;
     type Event: Event;
@@ -124,9 +124,9 @@ pub(crate) trait System: Kernel {
     fn same_file(file: &File, path: &Path) -> bool;
     /// Takes the name away. It may be gone already.
     fn remove(path: &Path) -> io::Result<()>;
-    /// Removes what a crashed side A left half made beside `path`, and what could not be deleted while it was mapped.
+    /// Removes half-made files of a crashed side A beside `path`, and files that could not be deleted while mapped.
     fn sweep(path: &Path);
-    /// Removes what could not be deleted while it was mapped.
+    /// Removes files that could not be deleted while they were mapped.
     fn sweep_removed(path: &Path);
 
     /// Takes the writer's lock; `false` if another holds it. It belongs to the open file, and the system drops it when
@@ -189,7 +189,7 @@ pub(crate) fn random() -> u64 {
     RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
 }
 
-/// Refuses what only Linux has.
+/// Refuses the options that only Linux has.
 #[cfg(not(target_os = "linux"))]
 fn only_plain_memory(options: MemoryOptions) -> Result<(), ConfigError> {
     let refused = |option| Err(ConfigError::Unsupported { option, reason: "Linux only".to_owned() });
@@ -215,7 +215,7 @@ fn lock_memory(mappings: [&MmapRaw; 2], options: MemoryOptions) -> Result<(), Co
     Ok(())
 }
 
-/// Refuses what only Unix has.
+/// Refuses the options that only Unix has.
 #[cfg(not(unix))]
 fn lock_memory(_mappings: [&MmapRaw; 2], options: MemoryOptions) -> Result<(), ConfigError> {
     if !options.lock {

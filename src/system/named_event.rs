@@ -42,12 +42,12 @@ impl NamedEvent {
         })?;
         // SAFETY: the call above has returned it.
         let event = unsafe { opened(handle) }?;
-        // Somebody else's, whoever that is.
+        // An event that existed is somebody else's.
         if existed { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(Self(event)) }
     }
 }
 
-/// What a call has returned for its caller to close, or why it has not.
+/// A handle from a call, which the caller closes, or the error.
 ///
 /// # Safety
 ///
@@ -106,7 +106,7 @@ impl Event for NamedEvent {
     }
 
     fn notify(&self) {
-        // SAFETY: the handle is open. What it refers to is an event, so that this cannot fail.
+        // SAFETY: the handle is open. It refers to an event, so this cannot fail.
         unsafe { SetEvent(self.0.as_raw_handle()) };
     }
 

@@ -23,7 +23,7 @@ const SHARED: u32 = 1;
 const MACH_ABSOLUTE_TIME: u32 = 32;
 /// The longest sleep asked for: the caller looks again. The system refuses times that it cannot count.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// What is slept in place of a call that the system refuses, so that nobody asks without end.
+/// The sleep in place of a call that the system refuses, so that nobody asks without end.
 const REFUSED: Duration = Duration::from_millis(1);
 
 /// The two calls.
@@ -87,7 +87,7 @@ fn answer(result: c_int) -> io::Result<()> {
     }
 }
 
-/// What the system does, as its header and its users describe it, done by Linux's futex.
+/// The system's calls, as its header and its users describe them, made of Linux's futex.
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests {

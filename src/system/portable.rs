@@ -1,4 +1,4 @@
-//! What macOS and Windows share: files with a name of their own until they are whole, and little that the kernel does for them.
+//! Code that macOS and Windows share: files have a name of their own until they are whole, and the kernel does little for them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -41,8 +41,8 @@ pub(super) fn aside(path: &Path, extension: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Removes what stands beside `path`: what a crashed side A left half made, what could not be deleted while it
-/// was mapped. What still cannot be is left for the next time. A side A that is at work on its file begins anew.
+/// Removes files beside `path`: half-made ones of a crashed side A, and those that could not be deleted while
+/// they were mapped. The next sweep tries again if one still cannot be. A side A that is at work on its file begins anew.
 pub(super) fn sweep(path: &Path) {
     sweep_all(path, &[NEW, OLD]);
 }
@@ -79,7 +79,7 @@ pub(super) fn coarse_now() -> Duration {
     BEGAN.get_or_init(Instant::now).elapsed()
 }
 
-/// What macOS and Windows share of [`System`](super::System).
+/// The methods that macOS and Windows share of [`System`](super::System).
 macro_rules! portable_system {
     () => {
         fn directory() -> PathBuf {

@@ -30,7 +30,7 @@ const BACKLOG: i32 = 128;
 #[derive(Debug)]
 pub(crate) struct Socket(OwnedFd);
 
-/// Who is at the other end, in the numbers of this side's namespaces.
+/// The process at the other end, in the numbers of this side's namespaces.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Credentials {
     pub(crate) pid: u32,
@@ -89,7 +89,7 @@ impl Socket {
         };
     }
 
-    /// Connects to who listens there. [`io::ErrorKind::WouldBlock`] if too many wait already.
+    /// Connects to the listener there. [`io::ErrorKind::WouldBlock`] if too many wait already.
     pub(crate) fn connected(path: &Path) -> io::Result<Self> {
         let socket = Self::new()?;
         let (_directory, address) = address(path)?;
@@ -97,7 +97,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The next who has connected, if anybody has.
+    /// The next connection, if there is one.
     pub(crate) fn accept(&self) -> io::Result<Option<Self>> {
         match accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(socket) => Ok(Some(Self(socket))),
@@ -154,7 +154,7 @@ impl Socket {
         }
     }
 
-    /// Who is at the other end: who connected, or who listened. The process is 0 if it has no number here.
+    /// The process at the other end: the one that connected or listened. Its number is 0 if it has none here.
     pub(crate) fn peer(&self) -> io::Result<Credentials> {
         let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
         let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;

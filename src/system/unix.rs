@@ -1,4 +1,4 @@
-//! What Linux and macOS share: owners, modes, identity of files, threads without signals, clocks.
+//! Code that Linux and macOS share: owners, modes, identity of files, threads without signals, clocks.
 
 #![allow(unsafe_code)]
 
@@ -38,7 +38,7 @@ pub(super) fn check_owner(metadata: &Metadata, group_mode: Option<u32>) -> Resul
     let (found, expected) = (metadata.uid(), geteuid().as_raw());
     let mode = metadata.mode() & 0o7777;
     match group_mode.filter(|asked| asked & 0o077 != 0) {
-        // What another user made is joined only if both asked for the same.
+        // Another user's file is joined only if both asked for the same.
         Some(asked) if mode & !asked != 0 || (found != expected && mode != asked) => {
             Err(SegmentError::Mode { found: mode, expected: asked })
         }
@@ -115,7 +115,7 @@ pub(crate) fn background_thread(name: &str, work: impl FnOnce() + Send + 'static
     started.map(drop)
 }
 
-/// What a clock says. The C library's own call, which also works where there is no vDSO (under valgrind, say).
+/// The time of a clock. The C library's own call, which also works where there is no vDSO (under valgrind, say).
 #[inline]
 pub(super) fn clock(clock: libc::clockid_t) -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -129,7 +129,7 @@ pub(super) fn mode(file: &File) -> u32 {
     file.metadata().map_or(0o600, |metadata| metadata.mode() & 0o777)
 }
 
-/// What Linux and macOS share of [`System`](super::System).
+/// The methods that Linux and macOS share of [`System`](super::System).
 macro_rules! unix_files {
     () => {
         fn open(path: &Path, write: bool) -> Result<File, FileError> {

@@ -126,7 +126,7 @@ impl System for Host {
         0o600
     }
 
-    /// What waits on an address here knows of no other process.
+    /// A wait on an address here knows of no other process.
     fn shares_futex() -> bool {
         false
     }
@@ -199,7 +199,7 @@ impl System for Host {
         }
     }
 
-    /// Removes what could not be deleted while it was mapped. What still is, is left to the one who maps it.
+    /// Removes files that could not be deleted while mapped. A file still mapped is left to the process that maps it.
     fn sweep_removed(path: &Path) {
         sweep_all(path, &[OLD]);
     }

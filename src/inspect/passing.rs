@@ -104,7 +104,7 @@ impl Passing {
             let tail = self.tail();
             match tail.wrapping_sub(next.sequence) {
                 0 => break,
-                // What was published does not become unpublished.
+                // A published slot does not become unpublished.
                 back if (back as i64) < 0 => {
                     let corruption = Corruption { word: "tail", found: tail, allowed: next.sequence };
                     self.corruption = Some(corruption);

@@ -99,7 +99,7 @@ impl ByteReader {
                 }
             }
             match self.consumer.read_bytes(&mut self.partly, &mut take) {
-                // A message without bytes is no end. What came after it, the wait tells.
+                // A message without bytes is no end. The wait shows whether more came after it.
                 Ok(0) | Err(RecvError::Empty | RecvError::Closed) => {}
                 read => return Poll::Ready(Ok(read?)),
             }

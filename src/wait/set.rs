@@ -300,7 +300,7 @@ fn forget(poller: &Poller, members: &mut HashMap<u64, Member>, key: u64) {
 /// Whether there is something to receive, or the peer is gone.
 fn is_ready(readiness: &Arc<Readiness>) -> bool {
     let words = readiness.pair().rx.words();
-    // Acquire: whoever receives then sees what was published before. It is looked at again there in any case.
+    // Acquire: a receive after this sees all that was published before. It is looked at again there in any case.
     words.producer.tail.load(Ordering::Acquire) != words.consumer.head.load(Ordering::Relaxed)
         || !words.producer_status.is_open()
 }

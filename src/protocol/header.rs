@@ -38,7 +38,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What the two ends must agree on about a direction's messages, beyond their size.
+/// The facts about a direction's messages that the two ends must agree on, beyond their size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// 0 raw bytes, 1 `Pod` values, 2 Cap'n Proto frames.
@@ -91,7 +91,7 @@ pub(crate) struct Fixed {
     pub(crate) payload_size: u64,
     pub(crate) payload_type_id: u64,
     pub(crate) tag_bytes: u32,
-    /// What an opener must know beyond this version: nothing yet.
+    /// Features that an opener must know beyond this version: none yet.
     pub(crate) required: u32,
     pub(crate) tag: [u8; MAX_TAG_BYTES],
     /// Nanoseconds since 1970, for people who look.

@@ -38,7 +38,7 @@ use super::words::EndpointStatus;
 use crate::crash::step;
 use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
 
-/// What the handshake needs from the system.
+/// The calls that the handshake needs from the system.
 pub(crate) trait Kernel {
     /// Passes a barrier in every thread of every registered process, before the caller goes on.
     fn barrier();
@@ -58,7 +58,7 @@ pub(crate) trait Kernel {
     fn processor() -> Option<u32>;
 }
 
-/// What the acting end passes between its act and its look at the word.
+/// The fence that the acting end passes between its act and its look at the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fence {
     /// The sleeper's barrier serves both.
@@ -115,7 +115,7 @@ impl EndpointStatus {
         self.park_by::<K>(actor, Rest::Futex, ready, sleep)
     }
 
-    /// The same, by a `sleep` of the caller's own, which whoever takes the word down ends.
+    /// The same, by a `sleep` of the caller's own. The end that takes the word down ends that sleep.
     pub(crate) fn park_by<K: Kernel>(
         &self,
         actor: &EndpointStatus,
@@ -149,7 +149,7 @@ impl EndpointStatus {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether whoever sleeps until this end acts must pass [`Kernel::barrier`] after it has announced that.
+    /// Whether a sleeper that waits for this end to act must pass [`Kernel::barrier`] after it has announced that.
     pub(crate) fn needs_barrier(&self) -> bool {
         // Acquire pairs with the Release in `promise_fences`.
         self.fenced.load(Ordering::Acquire) == 0

@@ -80,13 +80,13 @@ impl Words {
     pub(crate) fn taken(&self, tail: u64, slots: u64) -> Result<u64, Corruption> {
         // Pairs with the Release in `release`.
         let head = self.consumer.head.load(Ordering::Acquire);
-        // For taps: whoever sees what is written to these slots from now on sees this head, see `intact_from`.
+        // For taps: a reader that sees a later write to these slots sees this head, see `intact_from`.
         fence(Ordering::Release);
         at_most("tail - head", tail.wrapping_sub(head), slots)
     }
 }
 
-/// What a length word says, after it was checked.
+/// The meaning of a length word, after it was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// A message of so many bytes in so many adjacent slots.

@@ -1,4 +1,4 @@
-//! What a reader from outside may believe: a tap copies messages in passing, and asks afterwards whether the producer
+//! The rules for a reader from outside: a tap copies messages in passing, and asks afterwards whether the producer
 //! may have written their slots again.
 //!
 //! That is a sequence lock whose writer never waits (Boehm, "Can seqlocks get along with programming language memory
@@ -21,7 +21,7 @@
 //! point comes before W1, so does the end of R1, which then saw no byte of W3. If it comes after W1, R3 sees W1.
 //!
 //! A message that is not released is intact in any case: the producer writes a slot again only after it has seen the
-//! head pass it, and passes a release fence in between. So whoever sees the slot written sees that head at R3.
+//! head pass it, and passes a release fence in between. So a reader that sees the slot written sees that head at R3.
 
 use super::park::Kernel;
 use super::words::Words;

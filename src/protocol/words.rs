@@ -1,7 +1,7 @@
 //! The words that change while the channel lives. In the steady state each 128-byte line is written by one end.
 //!
-//! 128 bytes are two adjacent cache lines, because processors prefetch lines in pairs. No word is trusted: whoever
-//! reads one checks it, at each read.
+//! 128 bytes are two adjacent cache lines, because processors prefetch lines in pairs. No word is trusted: each
+//! reader checks a word at each read.
 
 use super::name::Half;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
@@ -44,7 +44,7 @@ pub(crate) const CAN_NOTIFY: u32 = 2;
 pub(crate) struct Control {
     /// Poll mode of side A and of side B, see `PollMode`.
     pub(crate) poll: [AtomicU64; 2],
-    /// What side A and side B are capable of, in bits. Unknown bits mean nothing.
+    /// The capabilities of side A and of side B, in bits. Unknown bits mean nothing.
     pub(crate) capabilities: [AtomicU32; 2],
     /// 1 once this segment's producer has been there.
     pub(crate) attached: AtomicU32,
@@ -72,7 +72,7 @@ pub(crate) struct ConsumerLine {
     pub(crate) head: AtomicU64,
 }
 
-/// What one end tells the other, rarely: that it sleeps, that it stopped, that it lives and where it runs.
+/// The facts that one end tells the other, rarely: that it sleeps, that it stopped, that it lives and where it runs.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub(crate) struct EndpointStatus {
@@ -92,7 +92,7 @@ pub(crate) struct EndpointStatus {
     pub(crate) event: AtomicU32,
 }
 
-/// What became of an end's named event: the word [`EndpointStatus::event`].
+/// The state of an end's named event: the word [`EndpointStatus::event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum EventState {
@@ -136,13 +136,13 @@ impl EndpointStatus {
     /// Says whether this end passes a full fence at each act from now on. Only by this end: before it passes the first,
     /// or after it has decided to pass no more.
     pub(crate) fn promise_fences(&self, yes: bool) {
-        // Release pairs with the Acquire in `park`: acts before the promise are seen by who relies on it.
+        // Release pairs with the Acquire in `park`: an end that relies on the promise sees the acts before it.
         self.fenced.store(yes.into(), Ordering::Release);
-        // Whoever has not seen a promise taken back said that it sleeps before the next act looks.
+        // An end that has not seen a promise taken back said that it sleeps before the next act looks.
         fence(Ordering::SeqCst);
     }
 
-    /// Says what became of this end's named event.
+    /// Writes the state of this end's named event.
     pub(crate) fn set_event(&self, state: EventState) {
         self.event.store(state as u32, Ordering::Relaxed);
     }
@@ -170,7 +170,7 @@ impl EndpointStatus {
     }
 }
 
-/// What was published up to a sequence.
+/// The messages and bytes published up to a sequence.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Totals {
@@ -211,7 +211,7 @@ pub(crate) struct Words {
 }
 
 impl Words {
-    /// What one end says of itself.
+    /// The status that one end writes.
     pub(crate) fn status(&self, half: Half) -> &EndpointStatus {
         match half {
             Half::Producer => &self.producer_status,

@@ -1,4 +1,4 @@
-//! What a binding for another language does on its shortest way. Nothing here calls anything, waits or can panic, but for the
+//! The shortest way of a binding for another language. Nothing here calls anything, waits or can panic, but for the
 //! wakes, and no guard is needed.
 
 use super::consumer::Consumer;
@@ -7,7 +7,7 @@ use super::slot::{Commit, ReadSlot, WriteSlot};
 use crate::protocol::Half;
 use crate::system::Host;
 
-/// What a short way did.
+/// The outcome of a short way.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtHand {

@@ -34,7 +34,7 @@ impl Consumer {
                 Some(partly) => partly,
                 None => match self.message(WaitLimit::None) {
                     Ok(message) => (message, 0),
-                    // What is wrong is told when everything before it is read.
+                    // The error is returned when everything before it is read.
                     Err(_) if read > 0 => break,
                     Err(error) => return Err(error),
                 },

@@ -16,7 +16,7 @@ pub(crate) struct Call<'a, H, R, C> {
     call: C,
 }
 
-/// What `ready` is polled with.
+/// The arguments of a poll of `ready`.
 pub(crate) struct Polling<'a, 'b> {
     /// Whether this call has begun to wait.
     pub(super) waits: &'a mut bool,

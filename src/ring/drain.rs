@@ -45,7 +45,7 @@ impl Consumer {
         let mut received = 0;
         let burst = Burst(self);
         if burst.0.known() != burst.0.next_sequence() {
-            // More may have come since the last look. Whatever is wrong, the next look says.
+            // More may have come since the last look. The next look reports any error.
             burst.0.find();
         }
         while received < max && (received == 0 || burst.0.next_sequence() != burst.0.known()) {

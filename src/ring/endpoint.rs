@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     pub(super) fence: Fence,
     /// Whether the peer relies on full fences.
     promised: bool,
-    /// What the peer did, after which this half is unusable.
+    /// The peer's fault that made this half unusable.
     pub(super) corruption: Option<Corruption>,
     /// Whether this half has closed.
     pub(super) finished: bool,
@@ -46,7 +46,7 @@ pub(super) struct Endpoint {
     /// Calls of tasks since others were let run.
     #[cfg(feature = "async")]
     pub(super) turns: u32,
-    /// What the last call of a task waited with, or has left.
+    /// The wait of the last call of a task, or its remainder.
     #[cfg(feature = "async")]
     pub(super) waiting: Option<Box<Waiting>>,
 }
@@ -80,7 +80,7 @@ impl Endpoint {
         endpoint
     }
 
-    /// What to pass before looking whether the peer sleeps; see `protocol::park`. While the two take turns, a full fence
+    /// Chooses the fence before a look whether the peer sleeps; see `protocol::park`. While the two take turns, a full fence
     /// and the promise of it, so that the peer needs no barrier to sleep. Otherwise a light one, once the peer has come
     /// and has promised the barrier; a full one until then.
     #[inline]

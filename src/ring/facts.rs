@@ -1,4 +1,4 @@
-//! What either half says of itself.
+//! Facts about either half.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ use crate::segment::SegmentPair;
 #[derive(Clone, Debug)]
 pub struct Interrupter(Arc<Interruption>);
 
-/// What a half and its interrupters share.
+/// The state that a half and its interrupters share.
 #[derive(Debug)]
 pub(super) struct Interruption {
     asked: AtomicBool,

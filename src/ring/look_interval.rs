@@ -1,6 +1,6 @@
 //! How long to leave the other side's index alone once everything known is used up.
 //!
-//! Each look drags the other side's line away from it. In a stream that costs more than it brings: whoever
+//! Each look drags the other side's line away from it. In a stream that costs more than it brings: a half that
 //! waits a moment finds a batch, and both sides run up to four times faster. For a peer that is not held up by
 //! looks, because it answers or keeps a pace of its own, the same moment is pure latency. Which of the two it
 //! is cannot be seen in a look; but it shows in the rate. So a half that finds something at nearly every look
@@ -55,7 +55,7 @@ impl Rate {
     }
 }
 
-/// What the looks are for.
+/// The purpose of the looks.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     /// To find something. So many rests follow while each look brings one slot.

@@ -26,7 +26,7 @@ const BATCH_SHARE: u64 = 4;
 #[derive(Debug)]
 pub struct Producer {
     pub(super) endpoint: Endpoint,
-    /// Next sequence to reserve. What lies between the published tail and this was gathered by a batch.
+    /// Next sequence to reserve. A batch gathered the slots between the published tail and this.
     tail: u64,
     /// First sequence that is not known to be free.
     free: u64,

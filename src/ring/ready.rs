@@ -1,4 +1,4 @@
-//! What a half offers to event loops.
+//! The methods of a half for event loops.
 
 use std::io;
 

@@ -10,7 +10,7 @@ use crate::error::SendError;
 const PART_SHARE: u64 = 4;
 
 impl Producer {
-    /// Free slots for `bytes` bytes that do not wrap. What is left of the lap is skipped: together with the message
+    /// Free slots for `bytes` bytes that do not wrap. The rest of the lap is skipped: together with the message
     /// where both fit the ring, else beforehand.
     pub(super) fn room_for_span(&mut self, bytes: usize, limit: WaitLimit) -> Result<Room, SendError> {
         let capacity = self.max_message_size();

@@ -1,4 +1,4 @@
-//! What a task's wait remembers from one poll to the next.
+//! The state of a task's wait between one poll and the next.
 
 use std::time::Instant;
 

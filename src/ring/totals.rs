@@ -100,7 +100,7 @@ impl Counted {
         (version, Self::of_version(words, version))
     }
 
-    /// What was written down as this version, or what stands in its place by now: see [`is_whole`](Self::is_whole).
+    /// The totals written as this version, or later ones in its place: see [`is_whole`](Self::is_whole).
     pub(crate) fn of_version(words: &Words, version: u64) -> Self {
         let place = &words.producer_counters.totals[(version % PLACES) as usize];
         Self {
@@ -129,15 +129,15 @@ impl Counted {
         let line = &words.producer_counters;
         let version = line.version.load(Ordering::Relaxed).wrapping_add(1);
         let place = &line.totals[(version % PLACES) as usize];
-        // With the fence in `version_after`: whoever sees one of these sees also the last version, and that it is three later than
-        // the one whose place this was.
+        // With the fence in `version_after`: a reader of one of these sees the last version too, and that it is three later
+        // than the one whose place this was.
         fence(Ordering::Release);
         place.counted.store(self.sequence, Ordering::Relaxed);
         place.messages.store(self.messages, Ordering::Relaxed);
         place.bytes.store(self.bytes, Ordering::Relaxed);
         // Pairs with the Acquire in `last`.
         line.version.store(version, Ordering::Release);
-        // With the fence in `version_after`: whoever sees a length that is written from now on sees also this version.
+        // With the fence in `version_after`: a reader of a length that is written from now on sees also this version.
         fence(Ordering::Release);
     }
 
@@ -165,7 +165,7 @@ impl Counted {
     }
 }
 
-/// What each window of slots summed up to in the last lap. If no length was written since, the lengths in it are the
+/// The sum of each window of slots in the last lap. If no length was written since, the lengths in it are the
 /// same, and so is their sum: each message begins where the one before ends, so the same words are read as lengths.
 #[derive(Debug)]
 pub(super) struct Windows(Box<[Option<(u64, u64)>]>);

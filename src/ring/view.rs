@@ -104,7 +104,7 @@ impl View {
         unsafe { self.words.as_ref() }
     }
 
-    /// What this half says of itself.
+    /// The status that this half writes.
     #[inline]
     pub(super) fn own_status(&self) -> &EndpointStatus {
         match self.half {
@@ -113,7 +113,7 @@ impl View {
         }
     }
 
-    /// What the other end of this ring says of itself.
+    /// The status that the other end of this ring writes.
     #[inline]
     pub(super) fn peer_status(&self) -> &EndpointStatus {
         match self.half {
@@ -122,7 +122,7 @@ impl View {
         }
     }
 
-    /// What the word is called by which the other end of this ring says that it has stopped.
+    /// The name of the word by which the other end of this ring says that it has stopped.
     pub(super) fn peer_end_word(&self) -> &'static str {
         match self.half {
             Half::Producer => "consumer end",

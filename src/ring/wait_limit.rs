@@ -40,7 +40,7 @@ impl Deadline {
         }
     }
 
-    /// What is left of it.
+    /// The time left.
     pub(crate) fn left(self) -> WaitLimit {
         match self {
             Self::Past => WaitLimit::None,

@@ -10,7 +10,7 @@ use crate::error::Corruption;
 use crate::poll::{WaitEnd, wait};
 use crate::protocol::{Words, add};
 
-/// What a half waits for, and what it does meanwhile.
+/// The condition that a half waits for, and its steps meanwhile.
 pub(super) trait Waits {
     /// A receiver first receives everything that was sent, then learns of its peer's end. A sender learns of it at
     /// once.

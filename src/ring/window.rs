@@ -48,7 +48,7 @@ pub struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn new(consumer: &'a mut Consumer) -> Self {
-        // Whatever a forgotten guard or window holds is nobody's.
+        // Slots that a forgotten guard or window holds are nobody's.
         consumer.release();
         let held = std::mem::take(&mut consumer.spare);
         Self { consumer, held }

@@ -25,7 +25,7 @@ pub(super) fn sending(error: &SendError) -> Error {
     }
 }
 
-/// The peer sent what is no message.
+/// The peer sent an invalid message.
 pub(super) fn malformed(what: &str) -> Error {
     Error::failed(format!("what came is no RPC message: {what}"))
 }

@@ -24,7 +24,7 @@ impl<'a> Frame<'a> {
         self.len
     }
 
-    /// Copies what lies from byte `from` on into `out`, as much as goes in. Returns how much that was.
+    /// Copies the bytes from `from` on into `out`, as many as fit. Returns how many that was.
     #[inline]
     pub(super) fn copy(&self, from: usize, out: &mut [u8]) -> usize {
         match *self.segments {

@@ -56,7 +56,7 @@
 //! |---|---|---|
 //! | the peer disconnected or dropped its system | `Disconnected` | `Ok` |
 //! | the peer died, or was superseded | `Disconnected` | `Ok` |
-//! | the peer sent what is no message, or is corrupt | `Failed` | `Err` |
+//! | the peer sent an invalid message, or is corrupt | `Failed` | `Err` |
 //!
 //! [`Disconnector`](capnp_rpc::Disconnector) ends a connection in order: everything is sent, then the channel closes. The
 //! channel is free as soon as the connection has ended, although clients of it may live on. An

@@ -32,7 +32,7 @@ pub(super) struct Outbox {
     /// Whether nobody uses the connection any more.
     abandoned: bool,
     writer: Option<Waker>,
-    /// Bytes that wait, and the tasks that wait until they are fewer.
+    /// Bytes that wait, and the reader that waits until they are fewer.
     queued: usize,
     reader: Option<Waker>,
 }
@@ -94,7 +94,7 @@ impl Outbox {
         Promise::from_future(async { sent_all.await.map_err(|_| ended()) })
     }
 
-    /// Whether no more is to be sent than what waits.
+    /// Whether only the waiting messages are still to be sent.
     pub(super) fn is_shut_down(&self) -> bool {
         self.closing.is_some() || self.producer.is_none()
     }

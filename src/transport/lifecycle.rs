@@ -21,7 +21,7 @@ use crate::segment::Events;
 use crate::segment::{Access, HostEvent, Lease, Segment, SegmentFile, SegmentPair, SideGuard};
 use crate::system::{Event, Host, System, random};
 
-/// How long one that removes what is left waits for another that does, and how often it looks.
+/// How long a remover of old files waits for another remover, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -162,7 +162,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Takes away what a dead side A left. In use if it lives; `false` if another took it away meanwhile.
+/// Removes the files of a dead side A. In use if it lives; `false` if another took it away meanwhile.
 fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure> {
     let Some(tx) = open_old(&paths.a_to_b, Direction::AToB)? else { return Ok(true) };
     // A file is locked by its writer before it has its name, so one that is not is dead for good.
@@ -208,7 +208,7 @@ fn reclaim(name: &str, paths: &Paths, superseded: bool) -> Result<bool, Failure>
     Ok(true)
 }
 
-/// Takes the right to remove what is left, waiting for whoever is at it already and has soon done. In use if it is not a
+/// Takes the right to remove old files, after a wait for a remover that is at work and soon done. In use if it is not a
 /// remover.
 fn claim_left(left: &SegmentFile, name: &str, path: &Path) -> Result<(), Failure> {
     let patient = Instant::now() + PATIENCE;

@@ -25,9 +25,9 @@ macro_rules! duplex_methods {
             ///
             /// # Errors
             ///
-            /// [`OpenError::Timeout`] if there was none to join, with what was missing; [`OpenError::InUse`] if a live
+            /// [`OpenError::Timeout`] if there was none to join, with the missing part; [`OpenError::InUse`] if a live
             /// side B is there; [`OpenError::Type`] unless side A receives what this side sends and sends what it
-            /// receives; [`OpenError::Segment`] if what stands there is not a whole segment of this user and version;
+            /// receives; [`OpenError::Segment`] if a file there is not a whole segment of this user and version;
             /// [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if the system refuses.
             pub fn open(name: &str, wait: Duration) -> Result<Self, OpenError> {
                 Self::open_with(name, wait, &Config::new())
@@ -163,13 +163,13 @@ macro_rules! duplex_methods {
                 self.0.receiver.consumer().interrupter()
             }
 
-            /// Removes what a dead side A left under `name`, whatever its messages were.
+            /// Removes the files of a dead side A under `name`, with messages of any kind.
             ///
             /// # Errors
             ///
             /// [`RemoveError::NotFound`](crate::RemoveError::NotFound) if there is nothing,
             /// [`InUse`](crate::RemoveError::InUse) if a live side A holds the name,
-            /// [`Segment`](crate::RemoveError::Segment) if what stands there is not ours,
+            /// [`Segment`](crate::RemoveError::Segment) if a file there is not ours,
             /// [`Config`](crate::RemoveError::Config) for an invalid name, [`Io`](crate::RemoveError::Io) if the system
             /// refuses.
             pub fn remove(name: &str) -> Result<(), $crate::error::RemoveError> {

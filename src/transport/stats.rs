@@ -39,7 +39,7 @@ impl Stats {
     /// # Errors
     ///
     /// [`OpenError::Config`] for an invalid name, [`OpenError::Timeout`] if there is no such channel,
-    /// [`OpenError::Segment`] if what stands there is not a whole segment of this user, [`OpenError::Io`] if the system
+    /// [`OpenError::Segment`] if a file there is not a whole segment of this user, [`OpenError::Io`] if the system
     /// refuses.
     pub fn of(name: &str) -> Result<Self, OpenError> {
         Self::of_with(name, &Config::new())

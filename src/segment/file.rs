@@ -88,7 +88,7 @@ impl SegmentFile {
         Host::try_lock(&self.file)
     }
 
-    /// Takes the right to remove what a dead writer left; `false` if another has it. Where there is one lock a file,
+    /// Takes the right to remove a dead writer's files; `false` if another has it. Where there is one lock a file,
     /// this is the writer's own.
     pub(crate) fn try_claim(&self) -> io::Result<bool> {
         Host::try_claim(&self.file)

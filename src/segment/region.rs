@@ -171,7 +171,7 @@ impl Segment {
     }
 }
 
-/// Refuses a file that would kill this process instead of failing.
+/// Refuses a file size that would kill this process instead of failing.
 pub(super) fn check_file_size(geometry: Geometry) -> Result<(), CreateError> {
     let needed = geometry.file_bytes as u64;
     match Host::file_size_limit().filter(|&allowed| needed > allowed) {

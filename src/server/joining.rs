@@ -66,7 +66,7 @@ pub(super) struct Joining<C> {
     alarm: Alarm,
     /// Whether the poller tells of those who connect.
     listens: bool,
-    /// Until when it does not, for want of what the system refused.
+    /// The time until which it does not, because the system refused a resource.
     rests: Option<Instant>,
     pending: HashMap<u64, Pending<C>>,
     next: u64,

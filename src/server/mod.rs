@@ -93,10 +93,10 @@ macro_rules! connects {
             ///
             /// # Errors
             ///
-            /// [`OpenError::Timeout`] if there was no server or no place, with what was missing; [`OpenError::Type`] unless
+            /// [`OpenError::Timeout`] if there was no server or no place, with the missing part; [`OpenError::Type`] unless
             /// the server receives what this side sends and sends what it receives; [`OpenError::Refused`] if the
             /// server's filter says no; [`OpenError::Handshake`] if another version answers;
-            /// [`OpenError::Segment`] if the server is another user's, or hands over what is no channel;
+            /// [`OpenError::Segment`] if the server is another user's, or hands over something else than a channel;
             /// [`OpenError::Config`] for an invalid name, [`OpenError::Io`] if the system refuses.
             pub fn connect(name: &str, wait: Duration) -> Result<Self, OpenError> {
                 connect(name, wait, &Config::new(), || true)

@@ -1,4 +1,4 @@
-//! A server's name: who holds it, and where clients find it.
+//! A server's name: its holder, and the place where clients find it.
 //!
 //! A file beside the socket is locked as long as the server lives, so that the name belongs to one, and a dead one's is
 //! reclaimed. The socket gets its name when it listens already, and loses it first.
@@ -146,7 +146,7 @@ fn left_of_dead(name: &str, path: &Path, mode: u32) -> Result<Option<File>, Fail
     Ok(Some(file))
 }
 
-/// Takes away what a dead server left, under a claim of its own: a remover is no server, and one that begins meanwhile waits.
+/// Removes a dead server's files, under a claim of its own: a remover is no server, and one that begins meanwhile waits.
 pub(super) fn remove(name: &str, config: &Config) -> Result<(), RemoveError> {
     let paths = Paths::of(name, config)?;
     let left = left_of_dead(name, &paths.lock, config.permissions_checked()?)?;

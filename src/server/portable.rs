@@ -38,7 +38,7 @@ pub struct Server<C = Transport> {
     bytes: u64,
     taken: Arc<Taken>,
     offered: Option<Offered>,
-    /// The claim to the name. After what is offered under it.
+    /// The claim to the name. Declared after the channel on offer.
     _claim: Arc<SideGuard>,
     kind: PhantomData<fn() -> C>,
 }

@@ -51,7 +51,7 @@ impl std::os::windows::io::AsHandle for Shared {
 }
 
 impl Registration {
-    /// Waits in the reactor of whoever polls until the event is set, and clears it. `kept` is where the event was
+    /// Waits in the reactor of the polling task until the event is set, and clears it. `kept` is where the event was
     /// registered before, and is now.
     pub(crate) fn poll(
         kept: &mut Option<Self>,

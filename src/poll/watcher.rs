@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// A half that waits in an event loop.
 pub(super) trait Watched: fmt::Debug + Send + Sync {
-    /// Does for it what is to be done now.
+    /// Does the work that is due for it now.
     fn look_after(&self) -> Watch;
 }
 

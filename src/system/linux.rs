@@ -251,7 +251,7 @@ fn scheduling() -> Scheduling {
 
 /// The byte whose lock is the writer's life.
 const WRITER: libc::off_t = 0;
-/// The byte whose lock is the right to remove what a dead writer left: a remover is no writer.
+/// The byte whose lock is the right to remove a dead writer's files: a remover is no writer.
 const REMOVER: libc::off_t = 1;
 
 /// Asks for, or about, a lock of one byte that belongs to the open file description: not to the process,

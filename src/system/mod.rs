@@ -132,7 +132,7 @@ pub(crate) trait System: Kernel {
     /// Takes the writer's lock; `false` if another holds it. It belongs to the open file, and the system drops it when
     /// the last descriptor goes.
     fn try_lock(file: &File) -> io::Result<bool>;
-    /// Takes the right to remove what a dead writer left; `false` if another has it.
+    /// Takes the right to remove a dead writer's files; `false` if another has it.
     fn try_claim(file: &File) -> io::Result<bool>;
     /// Lets the writer's lock go, and the right to remove.
     fn unlock(file: &File);

@@ -26,7 +26,7 @@ use windows_sys::Win32::System::Threading::{
 use super::Event;
 use crate::error::FileError;
 
-/// A manual-reset event: it stays set until it is cleared, whoever waits for it.
+/// A manual-reset event: it stays set until it is cleared, for all waiters.
 #[derive(Debug)]
 pub(crate) struct NamedEvent(OwnedHandle);
 
@@ -146,7 +146,7 @@ fn object_name(path: &Path) -> Vec<u16> {
 /// Room for an access list of one entry, whose own first four bytes are the identifier's first.
 const LIST_BYTES: usize =
     size_of::<ACL>() + size_of::<ACCESS_ALLOWED_ACE>() - size_of::<u32>() + SECURITY_MAX_SID_SIZE as usize;
-/// Room for what the system says of a user.
+/// Room for the system's data on a user.
 const USER_BYTES: usize = size_of::<TOKEN_USER>() + SECURITY_MAX_SID_SIZE as usize;
 
 /// Calls `make` with attributes that give access to this process's user, and to nobody else.

@@ -13,7 +13,7 @@ pub(super) const NEW: &str = "new";
 /// Extension of a file that is removed, as soon as nobody has it mapped.
 pub(super) const OLD: &str = "old";
 
-/// A file under an exclusive name, removed when this is dropped; [`sweep`] removes what a crash leaves.
+/// A file under an exclusive name, removed when this is dropped; [`sweep`] removes files that a crash leaves.
 pub(crate) struct Aside {
     pub(super) file: File,
     pub(super) path: PathBuf,
@@ -90,7 +90,7 @@ macro_rules! portable_system {
             $crate::system::portable::allocate(file, bytes)
         }
 
-        /// There is no way to claim space without writing, and what is there is not ours to write.
+        /// There is no way to claim space without writing, and the bytes there are not ours to write.
         fn keep_space(_file: &File, _bytes: u64) -> io::Result<()> {
             Ok(())
         }

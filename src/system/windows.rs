@@ -68,7 +68,7 @@ fn wide(path: &Path) -> io::Result<Vec<u16>> {
 
 /// The byte whose lock is the writer's life. Locks are mandatory here, so it lies beyond the end of any file.
 const WRITER: u64 = 1 << 40;
-/// The byte whose lock is the right to remove what a dead writer left: a remover is no writer.
+/// The byte whose lock is the right to remove a dead writer's files: a remover is no writer.
 const REMOVER: u64 = WRITER + 1;
 
 fn place(byte: u64) -> OVERLAPPED {
@@ -186,7 +186,7 @@ impl System for Host {
     }
 
     /// Takes the name away. A file that anybody has mapped cannot be deleted, so it gets another name first, and
-    /// is swept by whoever unmaps it last, or by the next `create`.
+    /// is swept by the process that unmaps it last, or by the next `create`.
     fn remove(path: &Path) -> io::Result<()> {
         let aside = aside(path, OLD);
         match std::fs::rename(path, &aside) {

@@ -1,4 +1,4 @@
-//! One ring as it is seen in passing: copies messages, and believes only what was whole when it was copied.
+//! One ring as it is seen in passing: copies messages, and believes only messages that were whole when copied.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ const TRIES: u32 = 64;
 /// one's totals stand a lap away at most.
 const LAPS: u64 = 8;
 
-/// One ring, read by somebody who takes no part in it.
+/// One ring, read by an observer that takes no part in it.
 #[derive(Debug)]
 pub(super) struct Passing {
     pub(super) direction: Direction,
@@ -170,7 +170,7 @@ impl Passing {
         self.copied.push_back(Copied { sequence, first_word, bytes });
     }
 
-    /// Goes past one message, or past what is skipped. Returns the message's length.
+    /// Goes past one message, or past skipped slots. Returns the message's length.
     fn step(&self, at: &mut Counted, tail: u64) -> Result<Option<usize>, Corruption> {
         let index = (at.sequence & (self.slots() - 1)) as usize;
         let length = self.segment.lengths().get(index).map_or(0, |length| length.load(Ordering::Relaxed));

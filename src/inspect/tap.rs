@@ -23,7 +23,7 @@ const PROBE: Duration = Duration::from_millis(50);
 /// Reads the messages of a channel in passing, as a third process.
 ///
 /// A tap takes no part: it writes nothing, holds nothing up, and needs nothing from the two sides. It works on a named
-/// channel of any kind, and gives a message as the bytes that it is. It begins with what is sent and not released yet, in each
+/// channel of any kind, and gives a message as its bytes. It begins at the oldest unreleased message in each
 /// direction. It delivers only whole messages, in the order of their direction. Messages that were
 /// overwritten before the tap came to them are lost to it, and counted.
 ///
@@ -134,7 +134,7 @@ impl Tap {
         if let Some(tapped) = self.take(out) {
             return Ok(tapped);
         }
-        // The end first: what was sent before it is seen after it.
+        // The end first: messages sent before it are seen after it.
         let end = self.end();
         let (mut little, mut corruption) = (true, None);
         for ring in &mut self.rings {

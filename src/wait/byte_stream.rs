@@ -15,8 +15,8 @@ use crate::transport::Transport;
 ///
 /// A write fills as many free slots as it needs, and waits if there are none. A read takes the bytes that are there. The
 /// borders of messages mean nothing, so that the peer may be a byte stream too, or a transport that sends pieces of a
-/// stream. Flushing does nothing: what is written is visible. Shutting down ends this direction only; the peer reads
-/// what was written, then the end, and may go on to write.
+/// stream. Flushing does nothing: written bytes are visible. Shutting down ends this direction only; the peer reads
+/// the written bytes, then the end, and may go on to write.
 ///
 /// For many bytes a second, choose slots as large as the writes, and a ring that leaves the writer's own cache, for example
 /// `Config::new().slot_size(64 << 10).slot_count(64)`: on the machine of `docs/benchmarks.md` that carries twice what the default
@@ -24,8 +24,8 @@ use crate::transport::Transport;
 ///
 /// | what happened | reading returns | writing returns |
 /// |---|---|---|
-/// | the peer shut down, or dropped its side | what was written, then 0 | [`BrokenPipe`](io::ErrorKind::BrokenPipe) after it dropped its side |
-/// | the peer died, or was superseded | what was written, then [`ConnectionReset`](io::ErrorKind::ConnectionReset) | the same |
+/// | the peer shut down, or dropped its side | the written bytes, then 0 | [`BrokenPipe`](io::ErrorKind::BrokenPipe) after it dropped its side |
+/// | the peer died, or was superseded | the written bytes, then [`ConnectionReset`](io::ErrorKind::ConnectionReset) | the same |
 /// | the peer is corrupt | [`InvalidData`](io::ErrorKind::InvalidData) | the same |
 ///
 /// ```

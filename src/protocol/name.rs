@@ -4,7 +4,7 @@ use super::Side;
 use super::header::Direction;
 use crate::error::ConfigError;
 
-/// Longest channel name in bytes: what a file name holds, less the suffixes.
+/// Longest channel name in bytes: the limit of a file name, less the suffixes.
 const MAX_NAME_BYTES: usize = 200;
 
 /// Checks a channel name before it becomes part of a path.

@@ -25,7 +25,7 @@ impl Producer {
 
 /// Gathers commits and makes them visible at once: one publication, at most one wake.
 ///
-/// Dropping a batch publishes what was committed, like [`publish`](Self::publish). A forgotten batch is
+/// Dropping a batch publishes its committed messages, like [`publish`](Self::publish). A forgotten batch is
 /// published together with the next message.
 #[derive(Debug)]
 #[must_use = "a batch publishes when it is dropped"]

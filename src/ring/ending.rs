@@ -43,7 +43,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Leaves this direction as if this process had died: the peer receives what was committed, then learns
+    /// Leaves this direction as if this process had died: the peer receives the committed messages, then learns
     /// [`RecvError::PeerDead`](crate::RecvError::PeerDead) and not that the channel was closed. For a process that stands
     /// in for one that has died elsewhere, such as a bridge; see [`Transport::abandon`](crate::Transport::abandon).
     pub fn abandon(mut self) {

@@ -21,7 +21,7 @@ const BATCH_SHARE: u64 = 4;
 
 /// The sending half of a [`Transport`](crate::Transport): reserve a slot, fill it, commit it.
 ///
-/// Dropping it closes this direction in order: the peer receives what was committed, then
+/// Dropping it closes this direction in order: the peer receives the committed messages, then
 /// [`RecvError::Closed`](crate::RecvError::Closed).
 #[derive(Debug)]
 pub struct Producer {

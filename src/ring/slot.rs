@@ -23,8 +23,8 @@ impl Producer {
 
         /// Reserves adjacent slots for one message of up to `bytes` bytes.
         ///
-        /// A span never wraps: what is left of the lap is skipped. So a span of more than half the ring may find no
-        /// room even in an empty ring, until the consumer has looked once and stepped over what was skipped.
+        /// A span never wraps: the rest of the lap is skipped. So a span of more than half the ring may find no
+        /// room even in an empty ring, until the consumer has looked once and stepped over the skipped slots.
         #[errors("[`SendError::TooLarge`] if `bytes` exceeds [`max_message_size`](Self::max_message_size).")]
         try_reserve_span, reserve_span, reserve_span_timeout, reserve_span_async(bytes: usize)
             -> WriteSlot<'_>, SendError

@@ -4,7 +4,7 @@
 //! quarter of the rate of small messages. But every published length stands in the ring for a lap. So the producer
 //! adds up lengths now and then, and before it looks for room at the latest, since slots are used again only after a
 //! look. It writes the totals down in one of four places, in turns, and then the version that says which. A reader reads
-//! the last place written, and adds up what came since.
+//! the last place written, and adds up the messages since.
 
 use crate::protocol::{Geometry, SKIP, Words};
 use crate::sync::{AtomicU32, Ordering, fence};

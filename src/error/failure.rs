@@ -1,4 +1,4 @@
-//! What goes wrong with files, before it is known whose error it becomes.
+//! Errors with files, before it is known which public error they become.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// What every operation on a named channel may meet.
+/// The errors that every operation on a named channel may meet.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A live side has it.

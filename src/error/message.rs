@@ -109,7 +109,7 @@ pub enum RecvError {
     Corrupt(#[source] Corruption),
 }
 
-/// Takes an error of a channel for what it would be of a socket, and keeps it as the source.
+/// Turns an error of a channel into the matching error of a socket, and keeps it as the source.
 macro_rules! into_io_error {
     ($error:ident: $($(#[$attribute:meta])* $variant:pat => $kind:ident,)*) => {
         impl From<$error> for io::Error {

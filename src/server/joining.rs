@@ -127,7 +127,7 @@ impl<C: Kind> Joining<C> {
                 stays
             });
         }
-        // Whoever waits for the descriptor waits from here on. What is refused now is told by the next turn.
+        // A wait for the descriptor works from here on. The next turn reports an error from now.
         let _ = self.listen_if_free();
         done
     }
@@ -135,7 +135,7 @@ impl<C: Kind> Joining<C> {
     pub(super) fn limit(&mut self, limits: Limits) {
         self.limits = limits;
         self.supply.renew(&self.limits);
-        // What the system refuses now is tried again, and told, by whoever accepts.
+        // The next accept tries again after an error now, and reports it.
         let _ = self.listen_if_free();
     }
 

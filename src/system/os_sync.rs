@@ -57,7 +57,7 @@ impl OsSync {
 
     /// Wakes one who sleeps on `word`, in whichever process.
     pub(super) fn wake(self, word: &AtomicU32) {
-        // Waking nobody is no failure, and whoever sleeps does not sleep for ever.
+        // Waking nobody is no failure, and no sleeper sleeps for ever.
         let _ = self.try_wake(word);
     }
 

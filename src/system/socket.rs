@@ -60,7 +60,7 @@ impl Socket {
         Ok(Self(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?))
     }
 
-    /// Listens under a name that does not exist yet. Whoever connects cannot hand over descriptors, where the system knows
+    /// Listens under a name that does not exist yet. A client cannot hand over descriptors, where the system knows
     /// of that.
     pub(crate) fn listening(path: &Path) -> io::Result<Self> {
         let socket = Self::new()?;

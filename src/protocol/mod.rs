@@ -1,4 +1,4 @@
-//! The parts that `docs/layout.md` specifies, and nothing else: the bytes of a channel, and the steps by which two processes
+//! All that `docs/layout.md` specifies, and nothing else: the bytes of a channel, and the steps by which two processes
 //! use them. Nothing here makes a system call, waits, or decides how long to wait.
 //!
 //! Each ring has one producer and one consumer. `tail` is the next sequence to publish; only the producer writes it.

@@ -48,7 +48,7 @@ pub(crate) trait Kernel {
     /// process: `System::shares_futex`.
     fn sleep_while(word: &AtomicU32, value: u32, other: Option<(&AtomicU32, u32)>, time: Duration);
 
-    /// Wakes the sleeper on `word`.
+    /// Wakes every sleeper on `word`.
     fn wake(word: &AtomicU32);
 
     /// Nanoseconds of a clock that all processes share.

@@ -163,3 +163,23 @@ fn a_replay_that_is_over_leaves_nothing_and_closes_both_directions() {
     let left: Vec<_> = std::fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["short.mcap"]);
 }
+
+#[test]
+fn a_replay_takes_the_answers_to_its_last_messages() {
+    let place = Place::new();
+    let (mut a, b) = place.pair("asks");
+    a.send(b"ask").unwrap();
+    let file = place.file("asks.mcap");
+    place.run(&["record", "asks", "-o", text(&file), "-c", "1"]).good();
+    drop((a, b));
+    let replay = place.start(&["replay", text(&file), "--as", "again", "--wait", "60", "--linger", "60"]);
+    let mut b = Transport::open_with("again", LONG, &place.config()).unwrap();
+    assert_eq!(&*b.recv().unwrap(), b"ask");
+    // Everything is sent, and this side knows: it answers even so.
+    assert!(matches!(b.recv().map(drop), Err(RecvError::Closed)));
+    b.send(b"answer").unwrap();
+    let (mut answers, questions) = b.split();
+    answers.finish(LONG).unwrap();
+    drop((answers, questions));
+    assert_eq!(replay.end().code(), 0);
+}

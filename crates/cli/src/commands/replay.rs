@@ -19,6 +19,9 @@ use crate::{Exit, interrupt, text};
 /// How often a wait looks whether the user wants the end.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How often it is asked whether the other side has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How a round through the files ended.
 enum Round {
     Whole,
@@ -63,7 +66,11 @@ pub fn run(place: &Place, options: &Replay) -> anyhow::Result<Exit> {
             Err(_) => break false,
         }
     };
-    drop((producer, drain));
+    drop(producer);
+    if received {
+        drain.linger(options.linger);
+    }
+    drop(drain);
     writeln!(io::stderr(), "{} sent", text::counted(replayed.sent, "message"))?;
     if matches!(end, Round::Refused) || !received {
         writeln!(io::stderr(), "capnp-shm: the other side has not received everything")?;
@@ -208,6 +215,15 @@ impl Drain {
                 },
             );
         Self { stop, wait, thread: Some(thread) }
+    }
+
+    /// Goes on until the other side has ended its direction, or for so long.
+    fn linger(&self, time: Duration) {
+        let began = Instant::now();
+        let ended = || self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        while !ended() && began.elapsed() < time && !interrupt::asked() {
+            thread::sleep(LOOK.min(time));
+        }
     }
 }
 

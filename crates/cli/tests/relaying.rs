@@ -143,14 +143,19 @@ fn a_relay_that_is_killed_leaves_whole_files_and_both_sides_learn_of_its_death()
     assert_eq!(place.run(&["rm", "--dead"]).good(), "removed far\n");
 }
 
+/// A recording of one message.
+fn recorded(place: &Place, name: &str, message: &[u8]) -> PathBuf {
+    let (mut a, _b) = place.pair(name);
+    a.send(message).unwrap();
+    let file = place.file(&format!("{name}.mcap"));
+    place.run(&["record", name, "-o", text(&file), "-c", "1"]).good();
+    file
+}
+
 #[test]
 fn a_replay_that_is_over_leaves_nothing_and_closes_both_directions() {
     let place = Place::new();
-    let (mut a, b) = place.pair("short");
-    a.send(b"all there is").unwrap();
-    let file = place.file("short.mcap");
-    place.run(&["record", "short", "-o", text(&file), "-c", "1"]).good();
-    drop((a, b));
+    let file = recorded(&place, "short", b"all there is");
     let replay = place.start(&["replay", text(&file), "--as", "again", "--wait", "60"]);
     let mut b = Transport::open_with("again", LONG, &place.config()).unwrap();
     assert_eq!(&*b.recv().unwrap(), b"all there is");
@@ -167,11 +172,7 @@ fn a_replay_that_is_over_leaves_nothing_and_closes_both_directions() {
 #[test]
 fn a_replay_takes_the_answers_to_its_last_messages() {
     let place = Place::new();
-    let (mut a, b) = place.pair("asks");
-    a.send(b"ask").unwrap();
-    let file = place.file("asks.mcap");
-    place.run(&["record", "asks", "-o", text(&file), "-c", "1"]).good();
-    drop((a, b));
+    let file = recorded(&place, "asks", b"ask");
     let replay = place.start(&["replay", text(&file), "--as", "again", "--wait", "60", "--linger", "60"]);
     let mut b = Transport::open_with("again", LONG, &place.config()).unwrap();
     assert_eq!(&*b.recv().unwrap(), b"ask");
